@@ -1,0 +1,34 @@
+"""What can LoRA express? The rank a frozen model needs, the adapters in closed form, a certificate that holds."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .adaptation import Adaptation, Ball, Box, Certificate
+    from .construct import stable as adapt
+    from .theory import rank_needed
+
+__all__ = ["Adaptation", "Ball", "Box", "Certificate", "__version__", "adapt", "rank_needed"]
+
+# loaded on first use: importing lorascope must not import torch
+_HOMES = {
+    "Adaptation": ("lorascope.adaptation", "Adaptation"),
+    "Ball": ("lorascope.adaptation", "Ball"),
+    "Box": ("lorascope.adaptation", "Box"),
+    "Certificate": ("lorascope.adaptation", "Certificate"),
+    "adapt": ("lorascope.construct", "stable"),
+    "rank_needed": ("lorascope.theory", "rank_needed"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lorascope' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,58 @@
+"""What every way of adapting returns."""
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from torch import Tensor, nn
+
+from ..models import Adapter
+from .domain import Domain
+
+__all__ = ["Adaptation", "Certificate"]
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of an adaptation's error, for every input of its domain.
+
+    Attributes:
+        error_bound: finite; at least the supremum over the domain of the Euclidean norm of the output error (for
+            transformers: of its largest token), with the residual of the construction and the rounding of both
+            models' evaluation counted in.
+        expected_error_bound: bound on the mean of that norm over the samples; None where a sample lies outside the
+            domain, or none were drawn.
+        residual: largest relative Frobenius residual over the matched products, from the merged weights.
+        exact: every gap is closed, and ``error_bound`` is at most 1e-6 (float32: 1e-3) of the target's largest output.
+        domain: where all this holds.
+        conditions: what limits exactness (rank, obstruction, conditioning), in words and numbers.
+    """
+
+    error_bound: float
+    expected_error_bound: float | None
+    residual: float
+    exact: bool
+    domain: Domain
+    conditions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Adaptation(Generic[Model]):
+    """Adapters for a frozen model, the model with them merged in, and the certificate.
+
+    Attributes:
+        model: of the frozen model's class, with its state_dict keys.
+        adapters: parameter name -> adapter.
+        biases: parameter name -> new value.
+        certificate: how far off the target it is.
+        method: what built it.
+        seconds: wall time it took.
+    """
+
+    model: Model
+    adapters: dict[str, Adapter]
+    biases: dict[str, Tensor]
+    certificate: Certificate
+    method: str
+    seconds: float = field(compare=False, default=0.0)

@@ -1,0 +1,173 @@
+"""Adapters where frozen weights are singular: as far as the obstruction allows."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..linalg import numerical_rank, product, truncate
+from ..shapes import Float
+from ..theory import Match
+from .factors import Factors, balance
+from .path import correct, orthogonal_path, polish, share
+from .quotient import solve_in_quotient
+from .schur import schur
+
+__all__ = ["solve_singular"]
+
+LIFTS = (1.0, 0.3)
+EXACT = 1e-11
+
+
+def solve_singular(
+    match: Match,
+    ranks: tuple[int, ...],
+    outputs: Float[Tensor, "width r"],
+    inputs: Float[Tensor, "r width"],
+) -> tuple[Factors, str, tuple[str, ...]]:
+    """Best adapters found when some factor is singular, the construction's name, and the obstruction in words.
+
+    A sub-chain of rank k gets at most rank ``k + sum of its ranks``, so the adapted product cannot have more. The
+    correction is cut to what that allows; then the zero singular values are lifted, the lifted problem is solved as
+    a regular one, and the lift is taken back along an exact path. Completing the weights first (part of the rank
+    spent on making them regular, the rest on the Schur construction) is the alternative that never fails.
+    """
+    notes, room = _obstruction(match, ranks)
+    frozen = product(list(match.weights))
+    goal = frozen + outputs @ inputs
+    goals = [goal]
+    if room < min(goal.shape):
+        reachable = torch.matmul(*truncate(goal, room))
+        goals.insert(0, frozen + torch.matmul(*truncate(reachable - frozen, sum(ranks))))
+    generator = torch.Generator().manual_seed(0)
+    best, best_error, method = None, float("inf"), ""
+    for name, factors in _candidates(match.weights, goals, ranks, generator):
+        seen = match.left @ product(factors.adapted(match.weights)) @ match.right
+        error = float(torch.linalg.matrix_norm(match.wanted - seen, 2))
+        if error < best_error:
+            best, best_error, method = factors, error, name
+        if best_error <= EXACT * float(match.wanted.norm()):
+            break
+    assert best is not None
+    return best, method, notes
+
+
+def _obstruction(match: Match, ranks: tuple[int, ...]) -> tuple[tuple[str, ...], int]:
+    notes, room = [], match.weights.shape[-1]
+    for (start, stop), missing in match.shortfalls.items():
+        reach = match.wanted_rank - missing + sum(ranks[start:stop])
+        room = min(room, reach)
+        if reach < match.wanted_rank:
+            values = torch.linalg.svdvals(match.wanted)
+            notes.append(
+                f"singular frozen weights {' to '.join(dict.fromkeys((match.names[start], match.names[stop - 1])))}: "
+                f"rank {match.wanted_rank - missing}, with adapters at most {reach}, wanted {match.wanted_rank}; "
+                f"no adapters get below spectral error {float(values[reach]):.3g}"
+            )
+    return tuple(notes), room
+
+
+def _candidates(
+    weights: Tensor, goals: list[Tensor], ranks: tuple[int, ...], generator: torch.Generator
+) -> Iterator[tuple[str, Factors]]:
+    for goal in goals:
+        for lift in LIFTS:
+            factors = _lifted(weights, goal, ranks, lift, generator)
+            if factors is not None:
+                yield "lifted path", factors
+        factors = _completed(weights, goal, ranks, generator)
+        if factors is not None:
+            yield "completion and schur", factors
+            yield "completion, corrected", _corrected(weights, goal, factors, ranks, generator)
+        nothing = Factors(
+            tuple(weights.new_zeros(len(goal), 0) for _ in ranks), tuple(weights.new_zeros(0, len(goal)) for _ in ranks)
+        )
+        for _ in range(3):
+            yield "corrected from random", _corrected(weights, goal, nothing, ranks, generator, seed_scale=1.0)
+
+
+def _lifted(
+    weights: Tensor, goal: Tensor, ranks: tuple[int, ...], lift: float, generator: torch.Generator
+) -> Factors | None:
+    """Solve with the zero singular values raised, then lower them again while the product stays exact."""
+    left, values, right = torch.linalg.svd(weights)
+    floor = lift * float(values.max() if float(values.max()) > 0 else goal.norm() ** (1 / len(weights)))
+    zero = values <= 1e-10 * values.amax()
+    change = goal - product(list(weights))
+
+    def problem(time: float) -> tuple[Tensor, Tensor]:
+        raised = (left * torch.where(zero, (1 - time) * floor, values)[:, None, :]) @ right
+        return raised, product(list(raised)) + change
+
+    outputs, inputs = truncate(change, min(sum(ranks), numerical_rank(change).rank))
+    try:
+        factors = solve_in_quotient(
+            problem(0.0)[0], outputs, inputs, lambda chain, aim: orthogonal_path(chain, aim, ranks)[0]
+        )
+    except torch.linalg.LinAlgError:
+        return None
+    b, a = _seeded(factors, ranks, generator, 1e-2)
+    time, step = 0.0, 0.25
+    while time < 1 and step > 1e-2:
+        reach = min(1.0, time + step)
+        trial = correct(*problem(reach), b, a, 1e-6, rounds=20)
+        raised, aim = problem(reach)
+        if float((product(list(raised + trial[0] @ trial[1])) - aim).norm()) <= 1e-6 * float(aim.norm()):
+            b, a = balance(*trial)
+            time, step = reach, 1.5 * step
+        else:
+            step /= 2
+    b, a = correct(weights, goal, b, a, 1e-14, rounds=60)
+    return Factors.trimmed(*polish(weights, goal, b, a))
+
+
+def _completed(
+    weights: Tensor, goal: Tensor, ranks: tuple[int, ...], generator: torch.Generator
+) -> Factors | None:
+    """Spend rank on making every weight regular, the rest on the Schur construction."""
+    completed, spent = [], []
+    for weight, rank in zip(weights, ranks, strict=True):
+        left, values, right = torch.linalg.svd(weight)
+        missing = int((values <= 1e-10 * max(float(values[0]), 1e-300)).sum())
+        if missing > rank:
+            return None
+        size = float(values[values > 0].mean()) if float(values[0]) > 0 else 1.0
+        b, a = left[:, len(values) - missing :] * size**0.5, size**0.5 * right[len(values) - missing :]
+        completed.append(weight + b @ a)
+        spent.append((b, a))
+    regular = torch.stack(completed)
+    left_over = tuple(rank - b.shape[1] for rank, (b, _) in zip(ranks, spent, strict=True))
+    change = goal - product(completed)
+    rank = min(sum(left_over), numerical_rank(change).rank)
+    outputs, inputs = truncate(change, rank)
+    rest = schur(regular, outputs, inputs, share(outputs.shape[1], left_over))
+    return Factors(
+        tuple(torch.cat([b, more], dim=1) for (b, _), more in zip(spent, rest.left, strict=True)),
+        tuple(torch.cat([a, more]) for (_, a), more in zip(spent, rest.right, strict=True)),
+    )
+
+
+def _corrected(
+    weights: Tensor,
+    goal: Tensor,
+    factors: Factors,
+    ranks: tuple[int, ...],
+    generator: torch.Generator,
+    seed_scale: float = 0.1,
+) -> Factors:
+    b, a = correct(weights, goal, *_seeded(factors, ranks, generator, seed_scale), 1e-14, rounds=200)
+    return Factors.trimmed(*polish(weights, goal, *balance(b, a)))
+
+
+def _seeded(
+    factors: Factors, ranks: tuple[int, ...], generator: torch.Generator, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Padded stacks whose unused columns, up to each rank, hold small random numbers instead of zeros."""
+    left, right = factors.stacked(max(ranks))
+    width = left.shape[1]
+    for layer, rank in enumerate(ranks):
+        used = factors.right[layer].shape[0]
+        noise = torch.randn(2, rank - used, width, generator=generator, dtype=left.dtype).to(left.device)
+        left[layer, :, used:rank] = scale * noise[0].T / width**0.5
+        right[layer, used:rank] = scale * noise[1] / width**0.5
+    return left, right

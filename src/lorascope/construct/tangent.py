@@ -1,0 +1,169 @@
+"""The product of adapted weights near one set of adapters: its residual, its Jacobian, Gauss-Newton steps."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..linalg import prefixes, suffixes
+from ..shapes import Float
+
+__all__ = ["Tangent"]
+
+# Up to this width the (width^2 x width^2) normal matrix is formed and factorised; beyond, conjugate gradients, which
+# are faster but lose their way on the ill-conditioned tangents of deep products.
+DENSE_WIDTH = 24
+DENSE_WIDTH_DEEP = 32
+DEEP = 5
+CG_TOLERANCE = 3e-2
+CG_STEPS = 600
+
+
+class Tangent:
+    """First-order model of ``F(B, A) = prod_l (W_l + B_l A_l) - goal`` at one point.
+
+    ``dF = sum_l S_l dB_l (A_l P_l) + (S_l B_l) dA_l P_l`` with ``P_l`` the adapted product before layer ``l`` and
+    ``S_l`` the one after it. All matrices are square of one width; ranks are equal (pad with zeros).
+
+    Attributes:
+        residual: ``F``, (width, width).
+        error: its Frobenius norm relative to the goal's.
+
+    A step costs O(width^6) where the normal matrix is factorised, else 20 width^3 an iteration.
+    """
+
+    def __init__(
+        self,
+        weights: Float[Tensor, "depth width width"],
+        goal: Float[Tensor, "width width"],
+        left: Float[Tensor, "depth width rank"],
+        right: Float[Tensor, "depth rank width"],
+    ) -> None:
+        adapted = weights + left @ right
+        before = prefixes(adapted)
+        self.left, self.right = left, right
+        self.before = before[:-1]
+        self.after = suffixes(adapted)[1:]
+        self.residual = before[-1] - goal
+        self.error = float(self.residual.norm() / goal.norm().clamp(min=torch.finfo(goal.dtype).tiny))
+        self.inner = right @ self.before  # depth rank width
+        self.outer = self.after @ left  # depth width rank
+        self._normal: tuple[Tensor, Tensor] | None = None
+        self._dense: Tensor | None = None
+        self._precondition: Callable[[Tensor], Tensor] | None = None
+
+    def push(
+        self, left: Float[Tensor, "depth width rank"], right: Float[Tensor, "depth rank width"]
+    ) -> Float[Tensor, "width width"]:
+        """The Jacobian applied to a change of the factors."""
+        return (self.after @ left @ self.inner + self.outer @ right @ self.before).sum(0)
+
+    def pull(
+        self, change: Float[Tensor, "width width"]
+    ) -> tuple[Float[Tensor, "depth width rank"], Float[Tensor, "depth rank width"]]:
+        """The Jacobian's transpose applied to a change of the product."""
+        return self.after.mT @ (change @ self.inner.mT), (self.outer.mT @ change) @ self.before.mT
+
+    @property
+    def scale(self) -> float:
+        """Mean diagonal entry of ``J J^T``, the unit of the damping."""
+        width = self.residual.shape[-1]
+        square = lambda stack: stack.square().sum((1, 2))  # noqa: E731
+        total = square(self.after) * square(self.inner) + square(self.before) * square(self.outer)
+        return float(total.sum()) / width**2
+
+    def solve(self, change: Float[Tensor, "width width"], damping: float) -> Float[Tensor, "width width"] | None:
+        """``(J J^T + damping * scale * I)^{-1} change``; ``None`` where no factorisation exists."""
+        shift = damping * self.scale
+        if change.shape[-1] <= (DENSE_WIDTH if len(self.left) < DEEP else DENSE_WIDTH_DEEP):
+            return self._cholesky(change, shift)
+        if self._precondition is None:
+            self._precondition = self._kronecker()
+        return self._conjugate_gradients(change, shift, self._precondition)
+
+    def _grams(self) -> tuple[Tensor, Tensor]:
+        if self._normal is None:
+            self._normal = self.after @ self.after.mT, self.before.mT @ self.before
+        return self._normal
+
+    def _cholesky(self, change: Tensor, shift: float) -> Tensor | None:
+        width = change.shape[-1]
+        if self._dense is None:
+            after, before = self._grams()
+            rows = torch.cat([after, self.outer @ self.outer.mT]).flatten(1)
+            columns = torch.cat([self.inner.mT @ self.inner, before]).flatten(1)
+            dense = (rows.T @ columns).view(width, width, width, width)
+            self._dense = dense.transpose(1, 2).reshape(width**2, width**2)
+        shifted = self._dense.clone()
+        shifted.diagonal().add_(shift)
+        factor, failed = torch.linalg.cholesky_ex(shifted)
+        if failed:
+            return None
+        return torch.cholesky_solve(change.reshape(-1, 1), factor).view_as(change)
+
+    def _apply(self, change: Tensor) -> Tensor:
+        after, before = self._grams()
+        depth, rank, width = self.inner.shape
+        inner, outer = self.inner.reshape(-1, width), self.outer.transpose(0, 1).reshape(width, -1)
+        first = (change @ inner.T).view(width, depth, rank).transpose(0, 1)
+        first = (after @ first).transpose(0, 1).reshape(width, -1) @ inner
+        second = ((outer.T @ change).view(depth, rank, width) @ before).reshape(-1, width)
+        return first + outer @ second
+
+    def _kronecker(self) -> Callable[[Tensor], Tensor]:
+        """Inverse of a two-term Kronecker approximation ``X1 x Y1 + X2 x Y2`` of ``J J^T``.
+
+        Each sum over layers is replaced by one Kronecker product with the same partial traces; both terms are then
+        diagonalised together by two generalised symmetric eigenproblems.
+        """
+        after, before = self._grams()
+        x1, y1 = _nearest_kronecker(after, self.inner.mT @ self.inner)
+        x2, y2 = _nearest_kronecker(self.outer @ self.outer.mT, before)
+        x_values, x_basis = _joint_eigen(x2, x1)
+        y_values, y_basis = _joint_eigen(y2, y1)
+        weight = 1 + x_values.clamp(min=0)[:, None] * y_values.clamp(min=0)
+        return lambda change: x_basis @ ((x_basis.T @ change @ y_basis) / weight) @ y_basis.T
+
+    def _conjugate_gradients(self, change: Tensor, shift: float, precondition: Callable[[Tensor], Tensor]) -> Tensor:
+        solution = torch.zeros_like(change)
+        rest = change.clone()
+        direction = step = precondition(rest)
+        slope = float((rest * step).sum())
+        goal = CG_TOLERANCE * float(change.norm())
+        for _ in range(CG_STEPS):
+            image = self._apply(direction) + shift * direction
+            curvature = float((direction * image).sum())
+            if not (curvature > 0 and math.isfinite(curvature)):
+                break
+            solution += slope / curvature * direction
+            rest -= slope / curvature * image
+            if float(rest.norm()) < goal:
+                break
+            step = precondition(rest)
+            last, slope = slope, float((rest * step).sum())
+            direction = step + slope / last * direction
+        return solution
+
+
+def _nearest_kronecker(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    row_traces = rows.diagonal(dim1=1, dim2=2).sum(1)
+    column_traces = columns.diagonal(dim1=1, dim2=2).sum(1)
+    total = (row_traces * column_traces).sum().sqrt().clamp(min=torch.finfo(rows.dtype).tiny)
+    return (
+        torch.einsum("l,lij->ij", column_traces, rows) / total,
+        torch.einsum("l,lij->ij", row_traces, columns) / total,
+    )
+
+
+def _joint_eigen(matrix: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
+    """``values, C`` with ``C^T metric C = I`` and ``C^T matrix C`` diagonal."""
+    eye = torch.eye(len(metric), dtype=metric.dtype, device=metric.device)
+    floor = 1e-14 * metric.trace() / len(metric)
+    factor, failed = torch.linalg.cholesky_ex(metric + floor * eye)
+    if failed:  # rank-deficient beyond the floor: precondition with the other term alone
+        return torch.ones(len(metric), dtype=metric.dtype, device=metric.device), eye
+    half = torch.linalg.solve_triangular(factor, matrix, upper=False)
+    inner = torch.linalg.solve_triangular(factor, half.T, upper=False)
+    values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
+    return values, torch.linalg.solve_triangular(factor.T, vectors, upper=True)

@@ -1,0 +1,141 @@
+"""A frozen transformer adapted to a target transformer: pairs of matrices matched head by head."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from ..adaptation import Ball, Certificate, Domain, bound_transformer, hidden_shift, largest_output, region_of
+from ..linalg import product
+from ..models import Adapter, TransformerNetwork, merge
+from ..theory import Match, coarser_dtype
+from .chain import Solution
+from .conditioning import condition_feed_forward
+
+__all__ = ["adapt_transformer"]
+
+# Error bound relative to the target's largest output at which an adaptation counts as exact.
+EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}
+TOKENS = 8
+
+
+def adapt_transformer(
+    frozen: TransformerNetwork,
+    target: TransformerNetwork,
+    ranks: Mapping[str, int],
+    domain: Domain | None,
+    solve: Callable[[Match, tuple[int, ...]], Solution],
+) -> tuple[TransformerNetwork, dict[str, Adapter], dict[str, Tensor], Certificate, tuple[str, ...]]:
+    """Adapters from ``solve`` pair by pair, the biases that go with them, and the certificate.
+
+    Returns:
+        The merged model, its adapters and biases, the certificate, and the constructions used, pair by pair.
+
+    Source: Zeng & Lee 2024, Theorem 7 (proof).
+    """
+    domain = Ball(6 * frozen.embed_dim**0.5) if domain is None else domain
+    radius = _token_radius(domain, target, frozen)
+    adapters, matches = condition_feed_forward(frozen, target, ranks)
+    parts: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
+    products: list[tuple[Match, Tensor]] = []
+    methods, conditions, closed = [], [], True
+    for match in matches:
+        pair_ranks = tuple(ranks[name] for name in match.names)
+        solution = solve(match, pair_ranks)
+        methods.append(solution.method)
+        conditions += solution.conditions
+        closed = closed and match.closed_by(pair_ranks)
+        products.append((match, match.left @ product(solution.factors.adapted(match.weights)) @ match.right))
+        for name, b, a, flip in zip(
+            match.names, solution.factors.left, solution.factors.right, match.transposed, strict=True
+        ):
+            parts.setdefault(name, {})[match.head or 0] = (a.T, b.T) if flip else (b, a)
+    adapters |= _assembled(frozen, parts)
+    biases, notes = _biases(merge(frozen, adapters), target, products, radius)
+    model = merge(frozen, adapters, biases)
+    bounds = bound_transformer(model, target, radius)
+    largest = largest_output(target, domain, target.embed_dim, tokens=TOKENS)
+    limit = EXACT[coarser_dtype(model, target)] * largest
+    conditions += notes
+    exact = closed and bounds.error <= limit
+    if closed and not exact:
+        conditions.append(
+            f"conditioning: the ranks suffice and products match to {bounds.residual:.3g}, but rounding may change "
+            f"attention scores by {max(bounds.score_error):.3g} on this domain; the bound is {bounds.error:.3g}, exact "
+            f"means at most {limit:.3g}"
+        )
+    certificate = Certificate(bounds.error, None, bounds.residual, exact, domain, tuple(conditions))
+    return model, adapters, biases, certificate, tuple(methods)
+
+
+def _token_radius(domain: Domain, target: TransformerNetwork, frozen: TransformerNetwork) -> float:
+    region = region_of(domain, frozen.embed_dim, target.embed_dim, frozen.output.weight.detach())
+    return domain.radius if isinstance(domain, Ball) else float(region.largest_moduli().norm())
+
+
+def _assembled(
+    frozen: TransformerNetwork, parts: Mapping[str, Mapping[int, tuple[Tensor, Tensor]]]
+) -> dict[str, Adapter]:
+    """One adapter a parameter; the heads' factors are padded with zeros to one rank."""
+    adapters = {}
+    for name, found in parts.items():
+        weight = dict(frozen.named_parameters())[name]
+        rank = max(b.shape[1] for b, _ in found.values())
+        if rank == 0:
+            continue
+        heads = len(weight) if weight.ndim == 3 else 1
+        left = torch.zeros(heads, weight.shape[-2], rank, dtype=weight.dtype, device=weight.device)
+        right = torch.zeros(heads, rank, weight.shape[-1], dtype=weight.dtype, device=weight.device)
+        for head, (b, a) in found.items():
+            left[head, :, : b.shape[1]] = b.to(weight.dtype)
+            right[head, : len(a)] = a.to(weight.dtype)
+        flat = weight.ndim == 2
+        adapters[name] = Adapter(A=right[0] if flat else right, B=left[0] if flat else left)
+    return adapters
+
+
+def _biases(
+    model: TransformerNetwork, target: TransformerNetwork, products: list[tuple[Match, Tensor]], radius: float
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Biases of both networks' hidden values agree, and hidden units the target does not have are off.
+
+    ``b_1`` is the target's, ``W_2 s`` with ``W2bar s = b2bar`` stands for its second one, and the last makes up for
+    the adapted output matrix.
+    """
+    narrow, width = target.embed_dim, model.embed_dim
+    biases: dict[str, Tensor] = {}
+    notes: list[str] = []
+    bound = radius  # on the norm of the adapted hidden values (of the input, for the first block), with their shift
+    for index, (block, goal) in enumerate(zip(model.layers, target.layers, strict=True)):
+        value = [seen for match, seen in products if match.names[0] == f"blocks.{index}.value"]
+        first = goal.ffn_in.bias.detach().double()
+        leak = sum(float(torch.linalg.matrix_norm(seen[narrow:], 2)) for seen in value) if narrow < width else 0.0
+        off = first.new_full((width - narrow,), -(1.01 * leak * bound + 0.01 * (1 + float(first.abs().max()))))
+        biases[f"blocks.{index}.ffn_in.bias"] = torch.cat([first, off])
+        hidden = sum(float(torch.linalg.matrix_norm(seen[:narrow], 2)) for seen in value) * bound + float(first.norm())
+        second = goal.ffn_out.bias.detach().double()
+        if index < model.depth - 1:
+            mixed = goal.ffn_out.weight.detach().double()
+            shift = hidden_shift(mixed, second)
+            biases[f"blocks.{index}.ffn_out.bias"] = block.ffn_out.weight.detach().double()[:, :narrow] @ shift
+            notes += _missed(f"blocks.{index}.ffn_out.bias", mixed @ shift - second, second)
+            bound = hidden + float(shift.norm())
+        else:
+            final = model.output.weight.detach().double()
+            wanted = target.output.weight.detach().double() @ second
+            padded = torch.nn.functional.pad(wanted, (0, width - narrow))
+            shift = hidden_shift(final, padded)
+            biases[f"blocks.{index}.ffn_out.bias"] = shift
+            notes += _missed(f"blocks.{index}.ffn_out.bias", final @ shift - padded, padded)
+    dtype = model.output.weight.dtype
+    return {name: value.to(dtype) for name, value in biases.items()}, notes
+
+
+def _missed(name: str, residual: Tensor, wanted: Tensor) -> list[str]:
+    size = float(wanted.norm())
+    if float(residual.norm()) <= 1e-9 * max(size, 1e-300):
+        return []
+    return [
+        f"no bias {name} gives the target's: it lies outside the range of a singular matrix, "
+        f"relative residual {float(residual.norm()) / max(size, 1e-300):.3g}"
+    ]

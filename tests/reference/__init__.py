@@ -1,0 +1,1 @@
+"""Slow oracles that share no code with lorascope: numpy, fractions and brute force."""
