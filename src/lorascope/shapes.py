@@ -15,5 +15,7 @@ else:
     except ImportError:  # annotations only: nothing computes with it
 
         class Float:
+            """``Float[Tensor, "out inp"]`` is ``Tensor``."""
+
             def __class_getitem__(cls, item: tuple[type, str]) -> type:
                 return item[0]

@@ -3,10 +3,10 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.cases import integer_chains, matrices, seeds, tensors
 
 from lorascope.theory.fnn import corollary4_rank, theorem3_rank
 from lorascope.theory.parameters import last_layers_parameters, lora_parameters
+from reference.cases import integer_chains, matrices, seeds, tensors
 
 
 @given(seeds, st.integers(1, 12), st.integers(1, 6), st.data())

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from reference.cases import KINDS, integer_chains, matrices, network, seeds, tensors
-from reference.networks import assert_not_undercut, chain, paper_split
-from reference.ranks import assert_difference_rank, integer_product, integer_rank
 
 import lorascope as ls
 from lorascope.theory.fnn import assumption1
 from lorascope.theory.linear import difference, difference_rank, exact_rank, least_error
+from reference.cases import KINDS, integer_chains, matrices, network, seeds, tensors
+from reference.networks import assert_not_undercut, chain, paper_split
+from reference.ranks import assert_difference_rank, integer_product, integer_rank
 
 
 @given(seeds, st.sampled_from(KINDS), st.integers(1, 12), st.integers(1, 4), st.data())

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.cases import matrices, network, seeds, tensors, worst_error
-from reference.networks import chain, low_rank
 
 import lorascope as ls
 from lorascope.theory.fnn import assumption1
 from lorascope.theory.linear import exact_rank, least_error, rank_obstruction
+from reference.cases import matrices, network, seeds, tensors, worst_error
+from reference.networks import chain, low_rank
 
 eye = torch.eye(2, dtype=torch.float64)
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from reference.cases import ball, matrices, network, seeds, tensors, worst_error
-from reference.networks import assert_mean_error_within, linearised, paper_split, relu_network
 
 import lorascope as ls
 from lorascope.theory.fnn import assumption1, lemma2_bound
 from lorascope.theory.linear import exact_rank, least_error
+from reference.cases import ball, matrices, network, seeds, tensors, worst_error
+from reference.networks import assert_mean_error_within, linearised, paper_split, relu_network
 
 
 def biases_of_the_proof(adapted, target_bias, inputs):

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.cases import matrices, seeds, tensors
-from reference.networks import chain, low_rank
 
 from lorascope.linalg import tolerance
 from lorascope.theory.fnn import assumption1
 from lorascope.theory.linear import difference_rank
+from reference.cases import matrices, seeds, tensors
+from reference.networks import chain, low_rank
 
 
 @given(seeds, st.integers(1, 12), st.integers(1, 5), st.data())

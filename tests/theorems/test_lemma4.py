@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from reference.cases import matrices, seeds, tensors
-from reference.merging import assert_witness, clearance_in_ball, clearance_in_box, clearances
 
 from lorascope.theory.last_layers import constant_direction, tuning_fails
+from reference.cases import matrices, seeds, tensors
+from reference.merging import assert_witness, clearance_in_ball, clearance_in_box, clearances
 
 
 @st.composite

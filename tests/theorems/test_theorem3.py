@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.cases import ball, integer_chains, matrices, network, seeds, tensors, worst_error
-from reference.ranks import integer_product, integer_rank
 
 import lorascope as ls
 from lorascope.theory.fnn import theorem3_rank
 from lorascope.theory.linear import least_error
 from lorascope.theory.partition import uniform_partition
+from reference.cases import ball, integer_chains, matrices, network, seeds, tensors, worst_error
+from reference.ranks import integer_product, integer_rank
 
 
 @given(integer_chains())

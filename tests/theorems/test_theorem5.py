@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.cases import KINDS, matrices, seeds, tensors
-from reference.networks import assert_mean_error_within, linearised, relu_network
 
 from lorascope.theory.bounds import sharp_bound, theorem5_bound, theorem5_bound_quoted
 from lorascope.theory.fnn import theorem3_rank
 from lorascope.theory.partition import uniform_partition
+from reference.cases import KINDS, matrices, seeds, tensors
+from reference.networks import assert_mean_error_within, linearised, relu_network
 
 
 def arguments(frozen, target, biases, rank, inputs):

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.cases import ball, integer_chains, matrices, network, seeds, tensors, worst_error
-from reference.partitions import all_partitions, assert_best, assert_least_total
-from reference.ranks import integer_product, integer_rank
 
 import lorascope as ls
 from lorascope.errors import RankError
 from lorascope.theory.fnn import corollary4_rank, theorem3_rank
 from lorascope.theory.linear import difference_rank, least_error
 from lorascope.theory.partition import best_partition, least_total, spread
+from reference.cases import ball, integer_chains, matrices, network, seeds, tensors, worst_error
+from reference.partitions import all_partitions, assert_best, assert_least_total
+from reference.ranks import integer_product, integer_rank
 
 
 def searches(frozen, target):

@@ -1,10 +1,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.partitions import all_partitions, assert_best, assert_least_total
 
 from lorascope.errors import RankError
 from lorascope.theory.partition import best_partition, least_total, spread, uniform_partition
+from reference.partitions import all_partitions, assert_best, assert_least_total
 
 
 @st.composite

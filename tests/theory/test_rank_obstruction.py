@@ -3,11 +3,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+from lorascope.theory.linear import least_error, rank_obstruction
 from reference.cases import matrices, seeds, tensors
 from reference.networks import assert_not_undercut
 from reference.ranks import integer_product, integer_rank
-
-from lorascope.theory.linear import least_error, rank_obstruction
 
 
 @st.composite

@@ -31,7 +31,7 @@ class Ball:
             raise SpecError(f"a Ball needs a finite radius of at least 0, got {self.radius}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Box:
     """All inputs with ``low <= x <= high``, coordinate by coordinate; for transformers, of every token.
 
@@ -55,12 +55,20 @@ class Box:
         if low.ndim != 1 or low.shape != high.shape or len(low) == 0:
             raise ShapeError(f"a Box needs low and high of one length, got {tuple(low.shape)} and {tuple(high.shape)}")
         if not (torch.isfinite(low).all() and torch.isfinite(high).all()):
-            raise SpecError("a Box needs finite bounds; for unbounded inputs choose how far to go, e.g. Ball(12 sqrt(D))")
+            raise SpecError(
+                "a Box needs finite bounds; for unbounded inputs choose how far to go, e.g. Ball(12 sqrt(D))"
+            )
         if (low > high).any():
             index = int((low > high).nonzero()[0])
             raise SpecError(f"the Box is empty: low {low[index]:g} is above high {high[index]:g} at coordinate {index}")
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Box) and hash(self) == hash(other)
+
+    def __hash__(self) -> int:
+        return hash((tuple(torch.as_tensor(self.low).tolist()), tuple(torch.as_tensor(self.high).tolist())))
 
 
 Domain = Ball | Box
@@ -118,8 +126,11 @@ def region_of(domain: Domain, width: int, inputs: int, like: Tensor) -> Region:
         like: sets device.
 
     Raises:
+        SpecError: neither a Ball nor a Box.
         ShapeError: a Box of another length.
     """
+    if not isinstance(domain, Ball | Box):
+        raise SpecError(f"domain must be a Ball or a Box, got {domain!r}")
     pad = lambda values: torch.nn.functional.pad(values.to(like.device), (0, width - len(values)))  # noqa: E731
     if isinstance(domain, Ball):
         bound = torch.full((inputs,), domain.radius, dtype=torch.float64)

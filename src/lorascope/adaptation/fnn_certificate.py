@@ -36,7 +36,7 @@ class FNNBounds:
         error: at least the supremum of the error's Euclidean norm over the domain.
         expected: at least its mean over the samples; None where there are none inside the domain.
         rounding: the part of ``error`` that is floating point alone.
-        residual: largest relative Frobenius distance of a group's product from its goal.
+        residual: largest relative Frobenius distance of a group's product from its goal (absolute, where that is zero).
         inactive: groups (from 0) in which some hidden ReLU may be inactive, so that only the trivial bound is left.
     """
 
@@ -100,7 +100,8 @@ def bound_fnn(
         apart_adapted = _head(region, inp).largest_norm(difference, shift)
         error = min(gain * error + apart, target_gain * error + apart_adapted) + fresh
         rounding = gain * rounding + fresh
-        residual = max(residual, float(difference.norm() / stage.goal.norm().clamp(min=1e-300)))
+        size = float(stage.goal.norm())
+        residual = max(residual, float(difference.norm()) / (size if size > 0 else 1.0))
         if hidden is not None:
             apart = (hidden @ difference.T + shift).square().sum(1).mean().sqrt()
             expected = gain * expected + float(apart) + fresh
@@ -128,9 +129,10 @@ def _affine(stage: Stage, region: Region, relu: bool, eps: float) -> _Affine:
     double = torch.finfo(torch.float64).eps
     for layer, (weight, bias) in enumerate(zip(stage.weights, stage.biases, strict=True)):
         size = len(weight) + 2
-        made = size * eps * (weight.abs() @ moduli + bias.abs())
+        made = size * eps / 2 * (weight.abs() @ moduli + bias.abs())
         # what this function itself rounds when it forms the product and the offset
-        computed = size * double * (weight.abs() @ (combined.abs() @ region.largest_moduli() + offset.abs()) + bias.abs())
+        passed = combined.abs() @ region.largest_moduli() + offset.abs()
+        computed = size * double / 2 * (weight.abs() @ passed + bias.abs())
         carried = [(amount, weight @ since) for amount, since in carried]
         carried.append((float(made.norm() + computed.norm()), torch.eye(len(weight)).to(weight)))
         combined, offset = weight @ combined, weight @ offset + bias
@@ -150,7 +152,7 @@ def _carried(carried: list[tuple[float, Tensor]]) -> float:
 
 
 def _rounding(weight: Tensor, bias: Tensor, region: Region, eps: float) -> float:
-    return 1.01 * (weight.shape[1] + 2) * eps * float((weight.abs() @ region.largest_moduli() + bias.abs()).norm())
+    return 1.01 * (weight.shape[1] + 2) * eps / 2 * float((weight.abs() @ region.largest_moduli() + bias.abs()).norm())
 
 
 def _head(region: Region, count: int) -> Region:
@@ -186,7 +188,9 @@ def _inside(samples: Tensor | None, domain: Domain, inputs: int) -> Tensor | Non
     return values if fits else None
 
 
-def stages_of(model: FNN, partition: tuple[tuple[int, ...], ...], goals: list[Tensor], shifts: list[Tensor]) -> list[Stage]:
+def stages_of(
+    model: FNN, partition: tuple[tuple[int, ...], ...], goals: list[Tensor], shifts: list[Tensor]
+) -> list[Stage]:
     """The stages of a merged model."""
     layers = model.linears
     return [

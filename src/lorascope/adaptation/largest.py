@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .domain import Domain, Region, region_of
+from .domain import Ball, Domain, Region, region_of
 
 __all__ = ["largest_output"]
 
@@ -24,17 +24,20 @@ def largest_output(
         starts, steps: of the ascent.
     """
     parameter = next(model.parameters())
-    region = region_of(domain, inputs, inputs, parameter.detach().double())
+    width = inputs if isinstance(domain, Ball) else len(domain.low)
+    whole = region_of(domain, width, inputs, parameter.detach().double())
+    region = Region(whole.low[:inputs], whole.high[:inputs], whole.centre[:inputs], whole.radius)
     generator = torch.Generator().manual_seed(0)
     shape = (starts, inputs) if tokens is None else (starts, tokens, inputs)
     point = _farthest(torch.randn(shape, generator=generator, dtype=torch.float64).to(region.low), region)
     best = 0.0
     for _ in range(steps):
-        point = point.to(parameter.dtype).requires_grad_()
-        norms = model(point).norm(dim=-1)
+        with torch.enable_grad():
+            point = point.to(parameter.dtype).requires_grad_()
+            norms = model(point).norm(dim=-1)
+            peak = norms if tokens is None else norms.amax(dim=-1)
+            (gradient,) = torch.autograd.grad(peak.sum(), point)
         best = max(best, float(norms.detach().max()))
-        peak = norms if tokens is None else norms.amax(dim=-1)
-        (gradient,) = torch.autograd.grad(peak.sum(), point)
         point = _farthest(gradient.double(), region)
     return best
 

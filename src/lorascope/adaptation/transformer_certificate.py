@@ -1,4 +1,4 @@
-"""The error of an adapted transformer for every input whose tokens lie in a domain: matched products, block by block."""
+"""The error of an adapted transformer where every token lies in a domain: matched products, block by block."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ..shapes import Float
 __all__ = ["TransformerBounds", "bound_transformer", "hidden_shift"]
 
 # Sequence length up to which the rounding of the softmax and of the sum over tokens is counted.
-TOKENS = 4096
+TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _attention(
         score += _score_rounding(query, key, adapted_token, eps)
         score += _score_rounding(goal_query, goal_key, state.token, target_eps)
         score_error = max(score_error, score)
-        shift = 2 * math.tanh(min(score, 50.0) / 2) + 2 * (TOKENS + 8) * (eps + target_eps)
+        shift = 2 * math.tanh(min(score, 50.0) / 2) + (TOKENS + 8) * (eps + target_eps)
         goal_value = theirs["ffn_in"] @ theirs["out"][head] @ theirs["value"][head]
         wanted = torch.nn.functional.pad(goal_value @ state.seen_target, (0, 0, 0, width - narrow))
         difference = seen_values - wanted
@@ -185,18 +185,18 @@ def _in_units(difference: Tensor, state: _State, both: bool) -> float:
 
 
 def _score_rounding(query: Tensor, key: Tensor, token: float, eps: float) -> float:
-    gamma = (query.shape[-1] + 4) * eps
+    gamma = (query.shape[-1] + 4) * eps / 2
     return 1.01 * gamma * (_norm(query.abs()) * _norm(key) + 2 * _norm(query) * _norm(key.abs())) * token**2
 
 
 def _value_rounding(weights: dict[str, Tensor], head: int, token: float, eps: float) -> float:
     size = _norm(weights["ffn_in"].abs()) * _norm(weights["out"][head].abs()) * _norm(weights["value"][head].abs())
-    return 1.01 * (3 * len(weights["ffn_in"]) + TOKENS + len(weights["query"]) + 8) * eps * size * token
+    return 1.01 * (3 * len(weights["ffn_in"]) + TOKENS + len(weights["query"]) + 8) * eps / 2 * size * token
 
 
 def _tail_rounding(final: Tensor, weights: dict[str, Tensor], hidden: float, eps: float) -> float:
     inner = _norm(weights["ffn_out"].abs()) * hidden + float(weights["ffn_out_bias"].norm())
-    return 1.01 * 2 * (len(final) + 2) * eps * _norm(final.abs()) * inner
+    return 1.01 * (len(final) + 2) * eps * _norm(final.abs()) * inner
 
 
 def _relative(difference: Tensor, wanted: Tensor) -> float:

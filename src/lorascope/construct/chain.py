@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 
 import torch
 from torch import Tensor
 
 from ..linalg import product, tolerance, truncate
-from ..shapes import Float
 from ..theory import Match
+from .correction import Correction, correction_of
 from .factors import Factors, balance
 from .flag import adapted_from_flag, two_sided_flag
 from .path import correct, orthogonal_path, polish, share, shrink
@@ -18,7 +20,7 @@ from .schur import schur
 from .singular import solve_singular
 from .tangent import DENSE_WIDTH
 
-__all__ = ["Correction", "Solution", "correction_of", "solve_match"]
+__all__ = ["Solution", "solve_match"]
 
 # A solution is taken without looking further when it is exact to about working precision and its adapters are no
 # larger than the frozen weights.
@@ -26,25 +28,13 @@ EXACT = 1e-13
 # Beyond this width the path costs minutes; a two-factor product is then left to the Schur construction if that is good.
 PATH_WIDTH = 192
 GOOD = 1e-11
-# (scale of the orthogonal problem, residual kept on the way): restarts until one path arrives
+# (scale of the orthogonal problem, residual kept on the way): restarts until one path arrives. Shallow products are
+# forgiving, and cheaper with a rough path.
 LADDER = ((1.0, 1e-5), (1.25, 1e-6), (0.85, 1e-6), (1.5, 1e-7))
-
-
-@dataclass(frozen=True)
-class Correction:
-    """What is added to the frozen product: ``outputs @ inputs``, of rank at most the ranks' sum.
-
-    Attributes:
-        outputs: (width, r).
-        inputs: (r, width), of full row rank.
-        closed: whether the correction is the whole error up to rounding.
-        left_out: spectral norm of the part of the error that is not corrected (in the match's own coordinates).
-    """
-
-    outputs: Float[Tensor, "width r"]
-    inputs: Float[Tensor, "r width"]
-    closed: bool
-    left_out: float
+ROUGH = (1.0, 1e-3)
+SHALLOW = 4
+# Seconds after the deadline at which a path that has not arrived is left.
+PATIENCE = 600
 
 
 @dataclass(frozen=True)
@@ -62,37 +52,6 @@ class Solution:
     method: str
     residual: float
     conditions: tuple[str, ...] = ()
-
-
-def correction_of(match: Match, total: int) -> Correction:
-    """The best correction of rank at most ``total`` for a match, seen from inside its two ends."""
-    closed = total >= match.gap.rank
-    rank = match.gap.rank if closed else total
-    error = match.error
-    if not closed and match.unit_left is not None:
-        error = torch.linalg.solve(match.unit_left, error)
-    if not closed and match.unit_right is not None:
-        error = torch.linalg.solve(match.unit_right, error, left=False)
-    outputs, inputs = truncate(error, rank)
-    if not closed and match.unit_left is not None:
-        outputs = match.unit_left @ outputs
-    if not closed and match.unit_right is not None:
-        inputs = inputs @ match.unit_right
-    left_out = float(torch.linalg.matrix_norm(match.error - outputs @ inputs, 2)) if error.numel() else 0.0
-    return Correction(_through(match.left, outputs), _through(match.right.T, inputs.T).T, closed, left_out)
-
-
-def _through(end: Tensor, columns: Tensor) -> Tensor:
-    """Least-norm ``X`` with ``end @ X = columns``."""
-    rows = end.shape[0]
-    if torch.equal(end, torch.eye(rows, end.shape[1], dtype=end.dtype, device=end.device)):
-        return torch.nn.functional.pad(columns, (0, 0, 0, end.shape[1] - rows))
-    return torch.linalg.pinv(end) @ columns if rows != end.shape[1] else _solve(end, columns)
-
-
-def _solve(end: Tensor, columns: Tensor) -> Tensor:
-    solution, failed = torch.linalg.solve_ex(end, columns)
-    return torch.linalg.pinv(end) @ columns if failed else solution
 
 
 def solve_match(match: Match, ranks: tuple[int, ...], deadline: float = math.inf) -> Solution:
@@ -113,7 +72,7 @@ def solve_match(match: Match, ranks: tuple[int, ...], deadline: float = math.inf
     if len(ranks) == 1:
         return Solution(Factors((correction.outputs,), (correction.inputs,)), "direct", 0.0, notes)
     if _singular(match.weights):
-        factors, method, note = solve_singular(match, ranks, correction.outputs, correction.inputs)
+        factors, method, note = solve_singular(match, ranks, correction, deadline)
         goal = product(list(match.weights)) + correction.outputs @ correction.inputs
         return Solution(factors, method, _distance(match.weights, goal, factors), (*notes, *note))
     best: Solution | None = None
@@ -123,6 +82,8 @@ def solve_match(match: Match, ranks: tuple[int, ...], deadline: float = math.inf
         if best is None or _score(found) < _score(best):
             best = found
         if _satisfied(best, match.weights, width, len(ranks)):
+            break
+        if best.residual < GOOD and len(ranks) == 2 and monotonic() > deadline:
             break
     assert best is not None
     return best
@@ -134,19 +95,27 @@ def _candidates(
     outputs, inputs = correction.outputs, correction.inputs
     rank = inputs.shape[0]
     yield schur(weights, outputs, inputs, share(rank, ranks)), "schur"
-    for stretch, accuracy in LADDER:
+    goal = product(list(weights)) + outputs @ inputs
+    if float(goal.norm()) <= tolerance(len(goal), float((outputs @ inputs).norm())):
+        return  # a goal of zero has no orthogonal problem to start from, and the Schur form is then the identity
+    give_up = deadline + PATIENCE
+    for stretch, accuracy in (ROUGH, *LADDER) if len(ranks) <= SHALLOW else LADDER:
+        if monotonic() > give_up:
+            break
 
-        def follow(chain: Tensor, goal: Tensor, stretch: float = stretch, accuracy: float = accuracy) -> Factors:
-            factors, _ = orthogonal_path(chain, goal, ranks, stretch=stretch, accuracy=accuracy, deadline=deadline)
-            return factors
+        def follow(chain: Tensor, aim: Tensor, stretch: float = stretch, accuracy: float = accuracy) -> Factors:
+            return orthogonal_path(
+                chain, aim, ranks, stretch=stretch, accuracy=accuracy, deadline=deadline, give_up=give_up
+            )[0]
 
-        factors = solve_in_quotient(weights, outputs, inputs, follow)
-        yield _smaller(weights, outputs, inputs, factors, accuracy), "orthogonal path"
+        with suppress(torch.linalg.LinAlgError):
+            factors = solve_in_quotient(weights, outputs, inputs, follow)
+            yield _smaller(weights, outputs, inputs, factors, accuracy), "orthogonal path"
     if rank == weights.shape[-1]:
-        goal = product(list(weights)) + outputs @ inputs
         parts = share(rank, ranks)
-        adapted = adapted_from_flag(weights, goal, two_sided_flag(weights, goal, parts), parts)
-        yield _from_differences(adapted - weights, parts), "two-sided flag"
+        with suppress(torch.linalg.LinAlgError):
+            adapted = adapted_from_flag(weights, goal, two_sided_flag(weights, goal, parts), parts)
+            yield _from_differences(adapted - weights, parts), "two-sided flag"
 
 
 def _smaller(weights: Tensor, outputs: Tensor, inputs: Tensor, factors: Factors, accuracy: float) -> Factors:
@@ -156,7 +125,7 @@ def _smaller(weights: Tensor, outputs: Tensor, inputs: Tensor, factors: Factors,
         return factors
     goal = product(list(weights)) + outputs @ inputs
     left, right = balance(*factors.stacked(max(len(part) for part in factors.right)))
-    left, right, _ = shrink(weights, goal, left, right, accuracy / 100, count=15, pace=0.3, least_gain=0.01)
+    left, right, _ = shrink(weights, goal, left, right, min(accuracy, 1e-5) / 100, count=15, pace=0.3, least_gain=0.01)
     left, right = correct(weights, goal, left, right, 1e-13)
     return Factors.trimmed(*polish(weights, goal, left, right))
 
@@ -176,8 +145,10 @@ def _score(solution: Solution) -> float:
 
 
 def _distance(weights: Tensor, goal: Tensor, factors: Factors) -> float:
-    scale = goal.norm().clamp(min=torch.finfo(goal.dtype).tiny)
-    return float((product(factors.adapted(weights)) - goal).norm() / scale)
+    """Relative to the goal, or to what had to be taken away where the goal is zero up to rounding."""
+    size, away = float(goal.norm()), float((goal - product(list(weights))).norm())
+    scale = size if size > tolerance(len(goal), away) else away
+    return float((product(factors.adapted(weights)) - goal).norm()) / scale
 
 
 def _singular(weights: Tensor) -> bool:
@@ -202,5 +173,5 @@ def _gap_note(match: Match, ranks: tuple[int, ...], correction: Correction) -> s
     head = "" if match.head is None else f", head {match.head}"
     return (
         f"rank too small for {place}{head}: gap {match.gap.rank}, ranks add up to {sum(ranks)}; "
-        f"spectral error {correction.left_out:.3g} remains"
+        f"a spectral error of at least {correction.left_out:.3g} remains"
     )

@@ -13,7 +13,7 @@ from ..theory import Match, transformer_matches
 __all__ = ["condition_feed_forward"]
 
 # Relative singular values between the frozen and the target matrix are left alone within this factor of their mean.
-SPREAD = 4.0
+SPREAD = 3.0
 
 
 def condition_feed_forward(

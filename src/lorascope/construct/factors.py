@@ -1,7 +1,6 @@
 """The two thin factors of every adapter in a product."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ class Factors:
     right: tuple[Float[Tensor, "_ inp"], ...]
 
     @classmethod
-    def trimmed(cls, left: Float[Tensor, "depth out rank"], right: Float[Tensor, "depth rank inp"]) -> Self:
+    def trimmed(cls, left: Float[Tensor, "depth out rank"], right: Float[Tensor, "depth rank inp"]) -> "Factors":
         """From padded stacks, without the columns that stayed zero."""
         used = [torch.nonzero(b.abs().amax(0) * a.abs().amax(1))[:, 0] for b, a in zip(left, right, strict=True)]
         return cls(

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ __all__ = ["Sampler", "check_partition", "check_ranks", "draw_samples"]
 
 Sampler = Callable[[int], Tensor]
 SAMPLES = 4096
+TOKENS = 10  # of a drawn sequence, as in the paper's experiments
 
 
 def check_ranks(frozen: Model, rank: int | None, ranks: Mapping[str, int] | None) -> dict[str, int]:
@@ -28,10 +30,10 @@ def check_ranks(frozen: Model, rank: int | None, ranks: Mapping[str, int] | None
         raise RankError(f"give either rank (one number) or ranks (parameter name -> number), got {came}")
     if ranks is None:
         return dict.fromkeys(names, _as_rank("rank", rank))
-    unknown = [name for name in ranks if name not in dict(frozen.named_parameters())]
+    unknown = [name for name in ranks if name not in names]
     if unknown:
-        raise RankError(f"ranks names {unknown}, which the model does not have; it has {names}")
-    return {name: _as_rank(name, ranks.get(name, 0)) for name in dict.fromkeys([*names, *ranks])}
+        raise RankError(f"ranks names {unknown}, which are no weight matrices of the model; it has {names}")
+    return {name: _as_rank(name, ranks.get(name, 0)) for name in names}
 
 
 def check_partition(frozen: Model, target: Model, partition: Sequence[Sequence[int]] | None) -> Partition | None:
@@ -44,20 +46,30 @@ def check_partition(frozen: Model, target: Model, partition: Sequence[Sequence[i
         return None
     if not isinstance(frozen, FNN) or frozen.activation == "identity":
         raise ShapeError("partition is for ReLU networks: other models have nothing to divide")
-    groups = tuple(tuple(group) for group in partition)
+    nested = all(isinstance(group, Sequence) for group in partition)
+    groups = tuple(tuple(group) for group in partition) if nested else ()
     flat = [layer for group in groups for layer in group]
     if len(groups) != target.depth or any(not group for group in groups) or flat != list(range(frozen.depth)):
+        came = [list(group) for group in groups] if nested else list(partition)
         raise ShapeError(
-            f"partition must be {target.depth} groups of consecutive layers, together 0 to {frozen.depth - 1}, "
-            f"got {[list(group) for group in groups]}"
+            f"partition must be {target.depth} groups of consecutive layers, together 0 to {frozen.depth - 1}, got {came}"
         )
     return groups
 
 
 def draw_samples(
-    inputs: int, samples: Tensor | None, sampler: Sampler | None, generator: torch.Generator | None, like: Tensor
+    shape: tuple[int, ...],
+    samples: Tensor | None,
+    sampler: Sampler | None,
+    generator: torch.Generator | None,
+    like: Tensor,
 ) -> Tensor:
     """Inputs that stand for the distribution: those given, or 4096 from ``sampler``, or 4096 draws of N(0, I).
+
+    Args:
+        shape: of one input; a negative length stands for any.
+        samples, sampler, generator: as in :func:`.stable.stable`.
+        like: sets the device.
 
     Raises:
         SpecError: both given, no sample, or samples that are not finite.
@@ -70,9 +82,12 @@ def draw_samples(
     if samples is None:
         source = generator or torch.Generator().manual_seed(0)
         device = source.device
-        return torch.randn(SAMPLES, inputs, dtype=torch.float64, generator=source, device=device).to(like.device)
-    if samples.ndim < 2 or samples.shape[-1] != inputs:
-        raise ShapeError(f"samples must be (number, {inputs}), got {tuple(samples.shape)}")
+        size = [TOKENS if length < 0 else length for length in shape]
+        return torch.randn(SAMPLES, *size, dtype=torch.float64, generator=source, device=device).to(like.device)
+    fits = samples.ndim == len(shape) + 1
+    if not fits or any(0 <= length != came for length, came in zip(shape, samples.shape[1:], strict=True)):
+        wanted = ", ".join("tokens" if length < 0 else str(length) for length in shape)
+        raise ShapeError(f"samples must be (number, {wanted}), got {tuple(samples.shape)}")
     if samples.numel() == 0 or not torch.isfinite(samples).all():
         raise SpecError(f"samples must be finite and at least one, got shape {tuple(samples.shape)}")
     return samples.detach().to(like.device, torch.float64)
@@ -84,9 +99,9 @@ def _adaptable(frozen: Model) -> list[str]:
 
 def _as_rank(name: str, value: object) -> int:
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, SupportsIndex):
             raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(value)
     except TypeError:
         raise RankError(f"{name} must be an integer of at least 0, got {value!r}") from None
     if number < 0:

@@ -8,9 +8,9 @@ from ..shapes import Float
 
 __all__ = ["linearizing_biases"]
 
-# How far above zero the hidden values are kept, relative to 1 + their range: far more than rounding takes away in
-# float32, little enough to cost no digits.
-MARGIN = 0.01
+# How far above zero the hidden values are kept, relative to 1 + their range: more than the worst case of rounding can
+# take away in deep groups, little enough to cost no digits.
+MARGIN = {torch.float64: 0.01, torch.float32: 0.1}
 
 
 def linearizing_biases(
@@ -36,17 +36,18 @@ def linearizing_biases(
 
     Source: Zeng & Lee 2024, Lemma 2 (linearisation), which takes one bias for all units from a sample.
     """
+    margin = MARGIN.get(dtype, MARGIN[torch.float32])
     combined = torch.eye(weights[0].shape[1], dtype=goal.dtype, device=goal.device)
     offset = goal.new_zeros(weights[0].shape[1])
     biases = []
     for weight in weights[:-1]:
         combined = weight @ combined
         low, _ = region.bounds(combined)
-        biases.append(_rounded(-low + MARGIN * (1 + low.abs()) - weight @ offset, dtype))
+        biases.append(_rounded(-low + margin * (1 + low.abs()) - weight @ offset, dtype))
         offset = weight @ offset + biases[-1]
     combined = weights[-1] @ combined
     _, high = region.bounds(combined)
-    wanted = -high - MARGIN * (1 + high.abs())
+    wanted = -high - margin * (1 + high.abs())
     wanted[: len(goal)] = goal
     biases.append(_rounded(wanted - weights[-1] @ offset, dtype))
     return biases, region.affine(combined, weights[-1] @ offset + biases[-1]).relu()

@@ -10,7 +10,8 @@ from ..adaptation import Adaptation, Domain
 from ..linalg import product
 from ..models import FNN
 from ..theory import Match, Model, uniform_partition
-from .chain import Solution, correction_of
+from .chain import Solution
+from .correction import correction_of
 from .inputs import Sampler
 from .split import split
 from .stable import adapt_with
@@ -45,10 +46,11 @@ def paper(
     def solve(match: Match, given: tuple[int, ...]) -> Solution:
         correction = correction_of(match, sum(given))
         total = correction.outputs @ correction.inputs
-        factors = split(match.weights, total, given, theorem)
+        factors = split(match.weights, total, given, correction.inputs.shape[0], theorem)
         goal = product(list(match.weights)) + total
         residual = float((product(factors.adapted(match.weights)) - goal).norm() / goal.norm().clamp(min=1e-300))
-        notes = () if correction.closed else (f"rank too small: spectral error {correction.left_out:.3g} remains",)
+        short = f"rank too small: a spectral error of at least {correction.left_out:.3g} remains"
+        notes = () if correction.closed else (short,)
         if not math.isfinite(residual):
             notes = (*notes, "the adapters overflow")
         return Solution(factors, "paper", residual, notes)

@@ -13,9 +13,8 @@ from .factors import Factors, balance, factor_differences
 from .flag import adapted_from_flag
 from .tangent import Tangent
 
-__all__ = ["PathReport", "correct", "orthogonal_path", "shrink"]
+__all__ = ["PathReport", "correct", "orthogonal_path", "polish", "share", "shrink"]
 
-ON_PATH = 1e-5  # relative residual kept while on the way; the end is corrected to rounding level
 LEAST_STEP = 1e-3
 # Adapters of a spectral norm below this many frozen norms are not worth more shrinking: rounding no longer suffers.
 SMALL_NORM = 5.0
@@ -66,9 +65,10 @@ def orthogonal_path(
     ranks: tuple[int, ...],
     *,
     stretch: float = 1.0,
-    accuracy: float = ON_PATH,
+    accuracy: float = 1e-5,
     shrinks: int = 15,
     deadline: float = math.inf,
+    give_up: float = math.inf,
 ) -> tuple[Factors, PathReport]:
     """Adapters with ``prod_l (W_l + B_l A_l) = goal``, found by continuation.
 
@@ -83,7 +83,8 @@ def orthogonal_path(
         stretch: scale of the orthogonal problem relative to the goal's geometric mean.
         accuracy: relative residual kept on the way.
         shrinks: at most this many norm-reducing steps at the end.
-        deadline: ``time.monotonic()`` after which no norm-reducing step is begun.
+        deadline: ``time.monotonic()`` after which no norm-reducing step is begun at the end.
+        give_up: ``time.monotonic()`` after which the path is left.
 
     Returns:
         The factors, and how the path went; ``reached < 1`` means the factors solve another problem.
@@ -93,7 +94,7 @@ def orthogonal_path(
     left, right = correct(*family.at(0.0), left, right, accuracy / 10)
     left, right, pace = shrink(*family.at(0.0), left, right, accuracy, count=10, pace=0.3, least_gain=0.02)
     time, step, steps, refused = 0.0, 0.1, 0, 0
-    while time < 1 and step >= LEAST_STEP and steps + refused < 160:
+    while time < 1 and step >= LEAST_STEP and steps + refused < 160 and monotonic() < give_up:
         reach = min(1.0, time + step)
         problem = family.at(reach) if reach < 1 else (weights, goal)
         trial = correct(*problem, left, right, accuracy)
@@ -131,7 +132,7 @@ def polish(weights: Tensor, goal: Tensor, left: Tensor, right: Tensor, rounds: i
     for _ in range(rounds):
         if error < 1e-15:
             break
-        trial = correct(weights, goal, left, right, 1e-16, rounds=1)
+        trial = correct(weights, goal, left, right, 1e-16, rounds=1, tolerance=0.03)
         reached = Tangent(weights, goal, *trial).error
         if not reached < 0.7 * error:
             break
@@ -146,18 +147,20 @@ def correct(
     right: Float[Tensor, "depth rank width"],
     accuracy: float,
     rounds: int = 12,
+    damping: float = 1e-14,
+    tolerance: float = 0.1,
 ) -> tuple[Tensor, Tensor]:
     """Levenberg-Marquardt on the product until its relative residual is below ``accuracy`` or stops falling.
 
-    The step is the smallest one: ``J^T (J J^T + damping I)^{-1} F``.
+    The step is the smallest one: ``J^T (J J^T + damping I)^{-1} F``, solved to ``tolerance``; ``damping`` is where it
+    starts, relative to the mean diagonal entry of ``J J^T``.
     """
     here = Tangent(weights, goal, left, right)
-    damping = 1e-14
     for _ in range(rounds):
         if here.error < accuracy or not math.isfinite(here.error):
             break
-        for _ in range(6):
-            solution = here.solve(here.residual, damping)
+        for _ in range(8):
+            solution = here.solve(here.residual, damping, tolerance)
             if solution is None:
                 damping = max(100 * damping, 1e-12)
                 continue

@@ -39,7 +39,7 @@ def schur(
     for weight in weights.flip(0):
         solved = torch.linalg.solve(weight, solved)
     core = (inputs @ solved).cpu().numpy()
-    triangular, rotation = scipy.linalg.schur(core, output="real")
+    triangular, rotation = scipy.linalg.schur(core, output="real")[:2]
     basis = torch.from_numpy(np.ascontiguousarray(rotation)).to(outputs)
     out, solved, inp = outputs @ basis, solved @ basis, inputs.T @ basis
     _mend_cut_pairs(triangular, parts, out, solved, inp)
@@ -80,4 +80,3 @@ def _mend_cut_pairs(triangular: np.ndarray, parts: tuple[int, ...], out: Tensor,
             columns[:, p] += shear * columns[:, q]
         inp[:, q] -= shear * inp[:, p]  # times its inverse transpose
         inp[:, q] -= (inp[:, q] @ solved[:, p]) / (1 + inp[:, p] @ solved[:, p]) * inp[:, p]
-

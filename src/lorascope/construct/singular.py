@@ -1,13 +1,15 @@
 """Adapters where frozen weights are singular: as far as the obstruction allows."""
 
+import math
 from collections.abc import Iterator
+from time import monotonic
 
 import torch
 from torch import Tensor
 
 from ..linalg import numerical_rank, product, truncate
-from ..shapes import Float
 from ..theory import Match
+from .correction import Correction
 from .factors import Factors, balance
 from .path import correct, orthogonal_path, polish, share
 from .quotient import solve_in_quotient
@@ -16,14 +18,15 @@ from .schur import schur
 __all__ = ["solve_singular"]
 
 LIFTS = (1.0, 0.3)
+STARTS = 4
 EXACT = 1e-11
 
 
 def solve_singular(
     match: Match,
     ranks: tuple[int, ...],
-    outputs: Float[Tensor, "width r"],
-    inputs: Float[Tensor, "r width"],
+    correction: Correction,
+    deadline: float = math.inf,
 ) -> tuple[Factors, str, tuple[str, ...]]:
     """Best adapters found when some factor is singular, the construction's name, and the obstruction in words.
 
@@ -32,9 +35,10 @@ def solve_singular(
     a regular one, and the lift is taken back along an exact path. Completing the weights first (part of the rank
     spent on making them regular, the rest on the Schur construction) is the alternative that never fails.
     """
-    notes, room = _obstruction(match, ranks)
+    notes, room, least = _obstruction(match, ranks)
+    least = max(least, correction.left_out)
     frozen = product(list(match.weights))
-    goal = frozen + outputs @ inputs
+    goal = frozen + correction.outputs @ correction.inputs
     goals = [goal]
     if room < min(goal.shape):
         reachable = torch.matmul(*truncate(goal, room))
@@ -46,25 +50,27 @@ def solve_singular(
         error = float(torch.linalg.matrix_norm(match.wanted - seen, 2))
         if error < best_error:
             best, best_error, method = factors, error, name
-        if best_error <= EXACT * float(match.wanted.norm()):
+        if best_error <= (1 + EXACT) * least + EXACT * float(match.wanted.norm()) or monotonic() > deadline:
             break
     assert best is not None
     return best, method, notes
 
 
-def _obstruction(match: Match, ranks: tuple[int, ...]) -> tuple[tuple[str, ...], int]:
-    notes, room = [], match.weights.shape[-1]
+def _obstruction(match: Match, ranks: tuple[int, ...]) -> tuple[tuple[str, ...], int, float]:
+    """The obstructions in words, the rank the adapted product can have, the spectral error that forces."""
+    notes, room, least = [], match.weights.shape[-1], 0.0
     for (start, stop), missing in match.shortfalls.items():
         reach = match.wanted_rank - missing + sum(ranks[start:stop])
         room = min(room, reach)
         if reach < match.wanted_rank:
             values = torch.linalg.svdvals(match.wanted)
+            least = max(least, float(values[reach]))
             notes.append(
                 f"singular frozen weights {' to '.join(dict.fromkeys((match.names[start], match.names[stop - 1])))}: "
                 f"rank {match.wanted_rank - missing}, with adapters at most {reach}, wanted {match.wanted_rank}; "
                 f"no adapters get below spectral error {float(values[reach]):.3g}"
             )
-    return tuple(notes), room
+    return tuple(notes), room, least
 
 
 def _candidates(
@@ -75,15 +81,13 @@ def _candidates(
             factors = _lifted(weights, goal, ranks, lift, generator)
             if factors is not None:
                 yield "lifted path", factors
-        factors = _completed(weights, goal, ranks, generator)
+        factors = _completed(weights, goal, ranks)
         if factors is not None:
             yield "completion and schur", factors
-            yield "completion, corrected", _corrected(weights, goal, factors, ranks, generator)
-        nothing = Factors(
-            tuple(weights.new_zeros(len(goal), 0) for _ in ranks), tuple(weights.new_zeros(0, len(goal)) for _ in ranks)
-        )
-        for _ in range(3):
-            yield "corrected from random", _corrected(weights, goal, nothing, ranks, generator, seed_scale=1.0)
+            yield "completion, corrected", _descended(weights, goal, factors, ranks, generator, 0.1)
+        size = float(goal.norm() / len(goal) ** 0.5) ** (1 / len(weights))
+        for _ in range(STARTS):
+            yield "descent", _descended(weights, goal, None, ranks, generator, size)
 
 
 def _lifted(
@@ -121,9 +125,7 @@ def _lifted(
     return Factors.trimmed(*polish(weights, goal, b, a))
 
 
-def _completed(
-    weights: Tensor, goal: Tensor, ranks: tuple[int, ...], generator: torch.Generator
-) -> Factors | None:
+def _completed(weights: Tensor, goal: Tensor, ranks: tuple[int, ...]) -> Factors | None:
     """Spend rank on making every weight regular, the rest on the Schur construction."""
     completed, spent = [], []
     for weight, rank in zip(weights, ranks, strict=True):
@@ -147,15 +149,18 @@ def _completed(
     )
 
 
-def _corrected(
+def _descended(
     weights: Tensor,
     goal: Tensor,
-    factors: Factors,
+    factors: Factors | None,
     ranks: tuple[int, ...],
     generator: torch.Generator,
-    seed_scale: float = 0.1,
+    scale: float,
 ) -> Factors:
-    b, a = correct(weights, goal, *_seeded(factors, ranks, generator, seed_scale), 1e-14, rounds=200)
+    """Damped least squares on the product from given adapters, or from random ones: the nearest product around."""
+    nothing = Factors(tuple(goal[:, :0] for _ in ranks), tuple(goal[:0] for _ in ranks))
+    start = _seeded(factors or nothing, ranks, generator, scale)
+    b, a = correct(weights, goal, *start, 1e-14, rounds=300, damping=1e-2)
     return Factors.trimmed(*polish(weights, goal, *balance(b, a)))
 
 

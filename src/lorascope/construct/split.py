@@ -17,6 +17,7 @@ def split(
     weights: Float[Tensor, "depth width width"],
     correction: Float[Tensor, "width width"],
     ranks: Sequence[int],
+    rank: int,
     theorem: str = "Lemma 1",
 ) -> Factors:
     """Adapters whose l-th telescoping term is the l-th block of singular triplets of ``correction = E``.
@@ -27,6 +28,7 @@ def split(
         weights: frozen factors, first one acting first.
         correction: ``goal - product``; only its leading ``sum(ranks)`` singular triplets are used.
         ranks: one per factor.
+        rank: of the correction; triplets beyond it are rounding.
         theorem: named in the error.
 
     Raises:
@@ -41,13 +43,13 @@ def split(
     seen = torch.zeros_like(correction)
     left, right, start = [], [], 0
     before = prefixes(weights)[0]
-    for layer, rank in enumerate(ranks):
-        block = directions[start : start + rank]
-        start += rank
+    for layer, most in enumerate(ranks):
+        block = directions[start : min(start + most, rank)]
+        done, start = start, min(start + most, rank)
         b = correction @ block.T
         for weight in weights[layer + 1 :].flip(0):
             b = torch.linalg.solve(weight, b)
-        _require_regular(total + seen, theorem, f"the partial sum product + LR_{start - rank}(E), relative to its norm,")
+        _require_regular(total + seen, theorem, f"the partial sum product + LR_{done}(E), relative to its norm,")
         a = torch.linalg.solve(before, block, left=False)
         left.append(b)
         right.append(a)

@@ -12,6 +12,7 @@ from ..theory import Match, Model, check_pair, find_partition
 from .chain import Solution, solve_match
 from .fnn import Solver, adapt_fnn
 from .inputs import Sampler, check_partition, check_ranks, draw_samples
+from .threads import threads_for
 from .transformer import adapt_transformer
 
 __all__ = ["adapt_with", "stable"]
@@ -42,7 +43,8 @@ def stable(
         ranks: instead of ``rank``: parameter name -> cap; names left out get none.
         partition: groups of consecutive frozen layers, counted from 0, one for each target layer; default the best.
         domain: of the inputs (of every token); default ``Ball(6 sqrt(width))``.
-        samples: (number, inputs), for the certificate's expected error; default 4096 draws of N(0, I).
+        samples: (number, inputs), for the certificate's expected error; default 4096 draws of N(0, I). Transformers:
+            (number, tokens, inputs), checked only.
         sampler: instead of ``samples``: number -> samples.
         seconds: once they have passed, adapters are no longer made smaller; exactness is not given up.
         generator: of the default samples.
@@ -66,9 +68,7 @@ def stable(
     def solve(match: Match, given: tuple[int, ...]) -> Solution:
         return solve_match(match, given, deadline)
 
-    return adapt_with(
-        solve, frozen, target, rank, ranks, partition, domain, samples, sampler, generator
-    )
+    return adapt_with(solve, frozen, target, rank, ranks, partition, domain, samples, sampler, generator)
 
 
 def adapt_with(
@@ -94,12 +94,16 @@ def adapt_with(
     certificate: Certificate
     if isinstance(frozen, FNN) and isinstance(target, FNN):
         like, inputs = frozen.linears[0].weight, target.linears[0].weight.shape[1]
-        drawn = draw_samples(inputs, samples, sampler, generator, like)
-        groups = find_partition(frozen, target, allowed) if groups is None else groups
-        found = adapt_fnn(frozen, target, allowed, groups, domain, drawn, solve)
+        drawn = draw_samples((inputs,), samples, sampler, generator, like)
+        with threads_for(frozen.width):
+            groups = find_partition(frozen, target, allowed) if groups is None else groups
+            found = adapt_fnn(frozen, target, allowed, groups, domain, drawn, solve)
     else:
         assert isinstance(frozen, TransformerNetwork) and isinstance(target, TransformerNetwork)
-        found = adapt_transformer(frozen, target, allowed, domain, solve)
+        if samples is not None or sampler is not None:
+            draw_samples((-1, target.embed_dim), samples, sampler, generator, frozen.output.weight)
+        with threads_for(frozen.embed_dim):
+            found = adapt_transformer(frozen, target, allowed, domain, solve)
     model, adapters, biases, certificate, methods = found
     method = ", ".join(dict.fromkeys(methods))
     return Adaptation(model, adapters, biases, certificate, method, perf_counter() - started)

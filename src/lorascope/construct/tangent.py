@@ -14,9 +14,8 @@ __all__ = ["Tangent"]
 # Up to this width the (width^2 x width^2) normal matrix is formed and factorised; beyond, conjugate gradients, which
 # are faster but lose their way on the ill-conditioned tangents of deep products.
 DENSE_WIDTH = 24
-DENSE_WIDTH_DEEP = 32
+DENSE_WIDTH_DEEP = 64
 DEEP = 5
-CG_TOLERANCE = 3e-2
 CG_STEPS = 600
 
 
@@ -73,14 +72,19 @@ class Tangent:
         total = square(self.after) * square(self.inner) + square(self.before) * square(self.outer)
         return float(total.sum()) / width**2
 
-    def solve(self, change: Float[Tensor, "width width"], damping: float) -> Float[Tensor, "width width"] | None:
-        """``(J J^T + damping * scale * I)^{-1} change``; ``None`` where no factorisation exists."""
+    def solve(
+        self, change: Float[Tensor, "width width"], damping: float, tolerance: float = 0.1
+    ) -> Float[Tensor, "width width"] | None:
+        """``(J J^T + damping * scale * I)^{-1} change``; ``None`` where no factorisation exists.
+
+        Conjugate gradients stop at a residual of ``tolerance`` relative to ``change``.
+        """
         shift = damping * self.scale
         if change.shape[-1] <= (DENSE_WIDTH if len(self.left) < DEEP else DENSE_WIDTH_DEEP):
             return self._cholesky(change, shift)
         if self._precondition is None:
             self._precondition = self._kronecker()
-        return self._conjugate_gradients(change, shift, self._precondition)
+        return self._conjugate_gradients(change, shift, tolerance * float(change.norm()), self._precondition)
 
     def _grams(self) -> tuple[Tensor, Tensor]:
         if self._normal is None:
@@ -104,12 +108,8 @@ class Tangent:
 
     def _apply(self, change: Tensor) -> Tensor:
         after, before = self._grams()
-        depth, rank, width = self.inner.shape
-        inner, outer = self.inner.reshape(-1, width), self.outer.transpose(0, 1).reshape(width, -1)
-        first = (change @ inner.T).view(width, depth, rank).transpose(0, 1)
-        first = (after @ first).transpose(0, 1).reshape(width, -1) @ inner
-        second = ((outer.T @ change).view(depth, rank, width) @ before).reshape(-1, width)
-        return first + outer @ second
+        first = after @ (change @ self.inner.mT) @ self.inner
+        return first.add_(self.outer @ (self.outer.mT @ change @ before)).sum(0)
 
     def _kronecker(self) -> Callable[[Tensor], Tensor]:
         """Inverse of a two-term Kronecker approximation ``X1 x Y1 + X2 x Y2`` of ``J J^T``.
@@ -125,24 +125,25 @@ class Tangent:
         weight = 1 + x_values.clamp(min=0)[:, None] * y_values.clamp(min=0)
         return lambda change: x_basis @ ((x_basis.T @ change @ y_basis) / weight) @ y_basis.T
 
-    def _conjugate_gradients(self, change: Tensor, shift: float, precondition: Callable[[Tensor], Tensor]) -> Tensor:
+    def _conjugate_gradients(
+        self, change: Tensor, shift: float, enough: float, precondition: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         solution = torch.zeros_like(change)
-        rest = change.clone()
-        direction = step = precondition(rest)
-        slope = float((rest * step).sum())
-        goal = CG_TOLERANCE * float(change.norm())
+        rest = change.contiguous().clone()
+        direction = step = precondition(rest).contiguous()
+        slope = float(torch.vdot(rest.view(-1), step.view(-1)))
         for _ in range(CG_STEPS):
-            image = self._apply(direction) + shift * direction
-            curvature = float((direction * image).sum())
+            image = self._apply(direction).add_(direction, alpha=shift)
+            curvature = float(torch.vdot(direction.view(-1), image.view(-1)))
             if not (curvature > 0 and math.isfinite(curvature)):
                 break
-            solution += slope / curvature * direction
-            rest -= slope / curvature * image
-            if float(rest.norm()) < goal:
+            solution.add_(direction, alpha=slope / curvature)
+            rest.sub_(image, alpha=slope / curvature)
+            if float(torch.linalg.vector_norm(rest)) < enough:
                 break
             step = precondition(rest)
-            last, slope = slope, float((rest * step).sum())
-            direction = step + slope / last * direction
+            last, slope = slope, float(torch.vdot(rest.view(-1), step.view(-1)))
+            direction = torch.add(step, direction, alpha=slope / last)
         return solution
 
 

@@ -135,7 +135,5 @@ def _missed(name: str, residual: Tensor, wanted: Tensor) -> list[str]:
     size = float(wanted.norm())
     if float(residual.norm()) <= 1e-9 * max(size, 1e-300):
         return []
-    return [
-        f"no bias {name} gives the target's: it lies outside the range of a singular matrix, "
-        f"relative residual {float(residual.norm()) / max(size, 1e-300):.3g}"
-    ]
+    relative = float(residual.norm()) / max(size, 1e-300)
+    return [f"no bias {name} gives the target's (outside a singular matrix's range): relative residual {relative:.3g}"]

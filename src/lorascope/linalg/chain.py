@@ -10,7 +10,7 @@ from ..shapes import Float
 __all__ = ["norm_product", "prefixes", "product", "suffixes"]
 
 
-def product(weights: Sequence[Float[Tensor, "out inp"]]) -> Float[Tensor, "out inp"]:
+def product(weights: Sequence[Float[Tensor, "_ _"]]) -> Float[Tensor, "_ _"]:
     """``W_L ... W_1`` for ``weights = [W_1, ..., W_L]``; at least one factor.
 
     >>> first, second = torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
@@ -39,7 +39,7 @@ def suffixes(weights: Float[Tensor, "depth width width"]) -> Float[Tensor, "dept
     return torch.stack(result[::-1])
 
 
-def norm_product(weights: Sequence[Float[Tensor, "out inp"]]) -> float:
+def norm_product(weights: Sequence[Float[Tensor, "_ _"]]) -> float:
     """Product of the spectral norms, the scale of the rounding in ``product(weights)``."""
     result = 1.0
     for weight in weights:

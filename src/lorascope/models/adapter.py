@@ -77,4 +77,6 @@ def merge(model: Model, adapters: Mapping[str, Adapter], biases: Mapping[str, Te
 def _sum(parameters: Mapping[str, Tensor], name: str, adapter: Adapter) -> Tensor:
     delta = adapter.B.double() @ adapter.A.double()
     weight = parameters.get(name)
-    return delta if weight is None or weight.shape != delta.shape else weight.detach().double() + delta.to(weight.device)
+    return (
+        delta if weight is None or weight.shape != delta.shape else weight.detach().double() + delta.to(weight.device)
+    )

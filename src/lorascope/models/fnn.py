@@ -1,7 +1,8 @@
 """Fully connected networks of one width: the paper's FNN, and the linear network as its special case."""
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -63,10 +64,10 @@ class FNN(nn.Module):
     @classmethod
     def from_weights(
         cls,
-        weights: Sequence[Float[Tensor, "out inp"]],
-        biases: Sequence[Float[Tensor, " out"]] | None = None,
+        weights: Sequence[Float[Tensor, "_ _"]],
+        biases: Sequence[Float[Tensor, " _"]] | None = None,
         activation: Activation = "relu",
-    ) -> Self:
+    ) -> "FNN":
         """The network with these weights, copied.
 
         Args:
@@ -80,16 +81,15 @@ class FNN(nn.Module):
         if not weights or any(weight.ndim != 2 or 0 in weight.shape for weight in weights):
             shapes = [tuple(weight.shape) for weight in weights]
             raise ShapeError(f"weights must be a list of at least one (out, in) matrix, got shapes {shapes}")
-        for index, (first, second) in enumerate(zip(weights[:-1], weights[1:], strict=True)):
+        for index, (first, second) in enumerate(pairwise(weights)):
             if second.shape[1] != first.shape[0]:
                 raise ShapeError(
                     f"layer {index + 1} takes {second.shape[1]} inputs, but layer {index} has {first.shape[0]} outputs"
                 )
         if biases is not None and [tuple(b.shape) for b in biases] != [(w.shape[0],) for w in weights]:
-            raise ShapeError(
-                f"biases must have the shapes {[(w.shape[0],) for w in weights]}, got {[tuple(b.shape) for b in biases]}"
-            )
-        network = cls(1, 1, activation, biases is not None, dtype=weights[0].dtype)
+            wanted, came = [(w.shape[0],) for w in weights], [tuple(b.shape) for b in biases]
+            raise ShapeError(f"biases must have the shapes {wanted}, got {came}")
+        network = cls(1, 1, activation, biases is not None, torch.Generator(), weights[0].dtype)
         network.layers = nn.ModuleList(
             _linear(w.shape[1], w.shape[0], biases is not None, w.dtype, w.device) for w in weights
         )
@@ -128,5 +128,5 @@ class FNN(nn.Module):
 
 
 def _linear(inp: int, out: int, bias: bool, dtype: torch.dtype, device: torch.device | None) -> nn.Linear:
-    # built without torch's own init, which would draw from the global random state
-    return nn.utils.skip_init(nn.Linear, inp, out, bias=bias, dtype=dtype, device=device or torch.device("cpu"))
+    # by way of the meta device, for torch's own init would draw from the global random state
+    return nn.Linear(inp, out, bias=bias, dtype=dtype, device="meta").to_empty(device=device or "cpu")

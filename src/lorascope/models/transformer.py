@@ -69,7 +69,8 @@ class TransformerNetwork(nn.Module):
         super().__init__()
         if min(embed_dim, num_heads, depth) < 1:
             raise ShapeError(
-                f"a transformer needs embed_dim, num_heads and depth of at least 1, got {embed_dim}, {num_heads}, {depth}"
+                f"a transformer needs embed_dim, num_heads and depth of at least 1, "
+                f"got {embed_dim}, {num_heads}, {depth}"
             )
         device = generator.device if generator is not None else None
         self.blocks = nn.ModuleList(Block(embed_dim, num_heads, dtype, device) for _ in range(depth))
@@ -106,5 +107,5 @@ class TransformerNetwork(nn.Module):
 
 
 def _linear(width: int, bias: bool, dtype: torch.dtype, device: torch.device | None) -> nn.Linear:
-    # built without torch's own init, which would draw from the global random state
-    return nn.utils.skip_init(nn.Linear, width, width, bias=bias, dtype=dtype, device=device or torch.device("cpu"))
+    # by way of the meta device, for torch's own init would draw from the global random state
+    return nn.Linear(width, width, bias=bias, dtype=dtype, device="meta").to_empty(device=device or "cpu")

@@ -125,8 +125,8 @@ def assumption1(
     for group, wanted in zip(partition, target, strict=True):
         layers = [frozen[layer].detach().double() for layer in group]
         left, values, right = svd(difference(layers, [wanted]))
-        for kept in range(min(rank * (len(partition[0]) - 1), len(values)) + 1):
-            matrices.append(product(layers) + (left[:, :kept] * values[:kept]) @ right[:kept])
+        most = min(rank * (len(partition[0]) - 1), len(values))
+        matrices += [product(layers) + (left[:, :k] * values[:k]) @ right[:k] for k in range(most + 1)]
     return min(_relative(matrix) for matrix in matrices)
 
 

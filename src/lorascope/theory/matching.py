@@ -67,15 +67,19 @@ class Match:
 
         Empty where all factors are non-singular.
         """
+        width = self.weights.shape[-1]
         ranks = [numerical_rank(weight, dtype=self.dtype).rank for weight in self.weights]
-        if min(ranks) >= min(self.weights.shape[-1], *ranks) == self.weights.shape[-1]:
+        if min(ranks) == width:
             return {}
         found = {}
         for start in range(len(ranks)):
             chain = self.weights[start]
             for stop in range(start + 1, len(ranks) + 1):
                 chain = chain if stop == start + 1 else self.weights[stop - 1] @ chain
-                missing = self.wanted_rank - numerical_rank(chain, terms=stop - start, dtype=self.dtype).rank
+                # Sylvester's inequality, where the product is too ill-conditioned to count
+                least = sum(ranks[start:stop]) - (stop - start - 1) * width
+                reached = max(least, numerical_rank(chain, terms=stop - start, dtype=self.dtype).rank)
+                missing = self.wanted_rank - reached
                 if missing > 0:
                     found[start, stop] = missing
         return found
@@ -145,7 +149,7 @@ def fnn_matches(frozen: FNN, target: FNN, partition: Partition) -> list[Match]:
     ]
 
 
-def padded_biases(frozen: FNN, target: FNN) -> list[Float[Tensor, " out"]]:
+def padded_biases(frozen: FNN, target: FNN) -> list[Float[Tensor, " _"]]:
     """What has to be added after each group's matched product: the target's biases, composed for identity networks."""
     like = frozen.linears[0].weight.detach().double()
     if target.activation == "relu":

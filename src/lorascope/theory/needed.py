@@ -82,7 +82,7 @@ def rank_needed(frozen: Model, target: Model) -> Need:
     2
     """
     check_pair(frozen, target)
-    partition = find_partition(frozen, target) if isinstance(frozen, FNN) else None
+    partition = find_partition(frozen, target) if isinstance(frozen, FNN) and isinstance(target, FNN) else None
     matches = matches_for(frozen, target, partition)
     per_parameter = dict.fromkeys(_weight_names(frozen), 0)
     for match in matches:
@@ -155,7 +155,9 @@ def _paper_uniform(frozen: Model, target: Model) -> int:
 def _padded_transformer(frozen: TransformerNetwork, target: TransformerNetwork) -> TransformerNetwork:
     if (target.embed_dim, target.num_heads) == (frozen.embed_dim, frozen.num_heads):
         return target
-    padded = TransformerNetwork(frozen.embed_dim, frozen.num_heads, frozen.depth, dtype=frozen.output.weight.dtype)
+    padded = TransformerNetwork(
+        frozen.embed_dim, frozen.num_heads, frozen.depth, torch.Generator(), frozen.output.weight.dtype
+    )
     values = dict(target.named_parameters())
     for name, parameter in padded.named_parameters():
         parameter.data.zero_()

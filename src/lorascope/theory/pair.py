@@ -64,7 +64,9 @@ def _check_fnn(frozen: FNN, target: FNN) -> None:
     if target.width > frozen.width:
         raise ShapeError(f"target must be no wider than frozen (width {frozen.width}), got width {target.width}")
     if frozen.activation == "relu" and not frozen.has_bias:
-        raise ShapeError("a frozen ReLU network needs biases to tune, got one without; build it with bias=True (or zeros)")
+        raise ShapeError(
+            "a frozen ReLU network needs biases to tune, got one without; build it with bias=True (or zeros)"
+        )
 
 
 def _check_transformer(frozen: TransformerNetwork, target: TransformerNetwork) -> None:
