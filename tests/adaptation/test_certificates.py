@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from contracts.cases import fnn, transformer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.attack import assert_bound_holds
-from reference.cases import matrices, network, seeds
 
 import lorascope as ls
+from contracts.cases import fnn, transformer
 from lorascope.adaptation import bound_fnn, bound_transformer, hidden_shift, largest_output, stages_of
+from reference.attack import assert_bound_holds
+from reference.cases import matrices, network, seeds
 
 EPS = torch.finfo(torch.float64).eps
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.attack import inputs_of
-from reference.cases import seeds
 
 import lorascope as ls
 from lorascope.adaptation import Region, region_of
 from lorascope.errors import ShapeError
+from reference.attack import inputs_of
+from reference.cases import seeds
 
 LIKE = torch.zeros(1, dtype=torch.float64)
 
@@ -20,20 +20,25 @@ def assert_inside(region, points, slack=1e-9):
     assert distance <= region.radius + slack, f"a point is {distance} from the centre, the radius is {region.radius}"
 
 
-@st.composite
-def domains(draw):
-    width = draw(st.integers(1, 12))
-    generator = torch.Generator().manual_seed(draw(seeds))
-    if draw(st.booleans()):
-        return ls.Ball(draw(st.sampled_from([0.0, 0.1, 3.0]))), width, generator
+cases = {
+    "seed": seeds,
+    "width": st.integers(1, 12),
+    "kind": st.sampled_from(["ball", "box"]),
+    "size": st.sampled_from([0.0, 0.1, 3.0]),
+}
+
+
+def domain_of(seed, width, kind, size):
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "ball":
+        return ls.Ball(size), generator
     low = torch.randn(width, generator=generator, dtype=torch.float64)
-    size = draw(st.sampled_from([0.0, 2.0])) * torch.rand(width, generator=generator, dtype=torch.float64)
-    return ls.Box(low, low + size), width, generator
+    return ls.Box(low, low + size * torch.rand(width, generator=generator, dtype=torch.float64)), generator
 
 
-@given(domains(), st.lists(st.integers(1, 12), max_size=3))
-def test_no_sample_leaves_the_region_layer_after_layer(case, widths):
-    domain, width, generator = case
+@given(**cases, widths=st.lists(st.integers(1, 12), max_size=3))
+def test_no_sample_leaves_the_region_layer_after_layer(seed, width, kind, size, widths):
+    domain, generator = domain_of(seed, width, kind, size)
     region, points = region_of(domain, width, width, LIKE), inputs_of(domain, width, 100, 1)
     assert_inside(region, points)
     for inp, out in zip([width, *widths], widths, strict=False):
@@ -51,9 +56,9 @@ def test_no_sample_leaves_the_region_layer_after_layer(case, widths):
         assert_inside(region, points)
 
 
-@given(domains())
-def test_bounds_of_a_domain_itself_are_attained(case):
-    domain, width, generator = case
+@given(**cases)
+def test_bounds_of_a_domain_itself_are_attained(seed, width, kind, size):
+    domain, generator = domain_of(seed, width, kind, size)
     region = region_of(domain, width, width, LIKE)
     matrix = torch.randn(3, width, generator=generator, dtype=torch.float64)
     low, high = region.bounds(matrix)
@@ -83,7 +88,7 @@ def test_padding_holds_the_extra_coordinates_at_0():
         region = region_of(domain, 4, 2, LIKE)
         assert region.low[2:].tolist() == region.high[2:].tolist() == region.centre[2:].tolist() == [0.0, 0.0]
     assert region_of(ls.Box([-1.0, 3.0], [1.0, 4.0]), 4, 2, LIKE).radius == pytest.approx((1 + 0.25) ** 0.5)
-    with pytest.raises(ShapeError, match="2 coordinates.*got 3"):
+    with pytest.raises(ShapeError, match=r"2 coordinates.*got 3"):
         region_of(ls.Box([0] * 3, [1] * 3), 4, 2, LIKE)
 
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.attack import inputs_of, project
-from reference.cases import matrices, network, seeds, tensors
 
 import lorascope as ls
 from lorascope.adaptation import region_of
 from lorascope.construct.linearize import linearizing_biases
+from reference.attack import inputs_of, project
+from reference.cases import matrices, network, seeds, tensors
 
 
 def domain_of(kind, width, rng):

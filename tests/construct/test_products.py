@@ -5,8 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.cases import matrices, seeds, tensors
-from reference.networks import chain, low_rank, paper_split
 
 from lorascope.construct.factors import Factors, balance, factor_differences
 from lorascope.construct.flag import adapted_from_flag, two_sided_flag
@@ -16,6 +14,8 @@ from lorascope.construct.schur import schur
 from lorascope.construct.split import split
 from lorascope.construct.tangent import Tangent
 from lorascope.errors import AssumptionError
+from reference.cases import matrices, seeds, tensors
+from reference.networks import chain, low_rank, paper_split
 
 
 def stack(arrays):
@@ -51,7 +51,7 @@ def parts_of(draw, total, depth):
     return tuple(np.diff([0, *cuts, total]).tolist())
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(seeds, st.integers(1, 12), st.integers(1, 5), st.data())
 def test_schur_for_any_split_of_any_rank(seed, width, depth, data):
     rng = np.random.default_rng(seed)
@@ -103,12 +103,13 @@ def test_schur_balances_and_gives_zero_columns_for_a_zero_correction():
         torch.testing.assert_close(b.norm(dim=0), a.norm(dim=1))
 
 
+@settings(max_examples=30)
 @given(seeds, st.integers(1, 8), st.integers(1, 4), st.data())
 def test_split_is_the_papers_own(seed, width, depth, data):
     rng = np.random.default_rng(seed)
     weights, target = matrices(rng, depth, width), matrices(rng, 1, width)[0]
     ranks = data.draw(parts_of(data.draw(st.integers(0, width)), depth))
-    factors = split(stack(weights), torch.from_numpy(target - chain(weights)), ranks)
+    factors = split(stack(weights), torch.from_numpy(target - chain(weights)), ranks, sum(ranks))
     slow = paper_split(weights, target, list(ranks))
     for found, wanted in zip(factors.adapted(stack(weights)), slow, strict=True):
         np.testing.assert_allclose(found.numpy(), wanted, atol=1e-6 * (1 + np.abs(wanted).max()))
@@ -117,16 +118,17 @@ def test_split_is_the_papers_own(seed, width, depth, data):
 
 def test_split_names_what_is_singular_and_how_far():
     eye = np.eye(2)
-    with pytest.raises(AssumptionError, match="Lemma 1.*frozen weight") as raised:
-        split(stack([eye, np.diag([1.0, 0.0])]), torch.eye(2, dtype=torch.float64), (1, 1))
+    with pytest.raises(AssumptionError, match=r"Lemma 1.*frozen weight") as raised:
+        split(stack([eye, np.diag([1.0, 0.0])]), torch.eye(2, dtype=torch.float64), (1, 1), 2)
     assert (raised.value.measured, raised.value.theorem) == (0.0, "Lemma 1")
     assert 0 < raised.value.required < 1e-12
     with pytest.raises(AssumptionError, match=r"Theorem 3.*LR_1\(E\).*is 0, required"):  # I + LR_1(E) = diag(0, 1)
-        split(stack([eye, eye]), torch.diag(torch.tensor([-1.0, 0.5])).double(), (1, 1), "Theorem 3")
+        split(stack([eye, eye]), torch.diag(torch.tensor([-1.0, 0.5])).double(), (1, 1), 2, "Theorem 3")
     with pytest.raises(AssumptionError, match="is 0, required"):
-        split(stack([0 * eye]), torch.eye(2, dtype=torch.float64), (2,))
+        split(stack([0 * eye]), torch.eye(2, dtype=torch.float64), (2,), 2)
 
 
+@settings(max_examples=40)
 @given(seeds, st.integers(1, 10), st.integers(1, 4), st.data())
 def test_a_flag_of_any_basis_is_exact_with_the_ranks_of_its_parts(seed, width, depth, data):
     rng = np.random.default_rng(seed)
@@ -212,6 +214,7 @@ def test_the_quotient_lifts_what_its_solver_finds(seed, width, depth, data):
     assert_solves(factors, stack(weights), chain(weights) + left @ right, parts, 1e-6)
 
 
+@settings(max_examples=40)
 @given(seeds, st.integers(1, 8), st.integers(1, 4), st.data())
 def test_factors_stack_trim_balance_and_take_differences(seed, width, depth, data):
     rng = np.random.default_rng(seed)
@@ -263,14 +266,16 @@ def test_the_tangent_is_the_derivative_and_its_transpose():
     assert here.scale == pytest.approx(trace / 16)
 
 
-@pytest.mark.parametrize(("width", "depth"), [(3, 2), (24, 2), (26, 2), (26, 5)])
-def test_both_ways_to_solve_the_normal_equations_solve_them(width, depth):
+@pytest.mark.parametrize(("width", "depth"), [(3, 2), (24, 2), (26, 2), (26, 5), (70, 2)])
+@pytest.mark.parametrize("damping", [1e-8, 1e-2])
+def test_both_ways_to_solve_the_normal_equations_keep_their_promise(width, depth, damping):
+    """Factorised up to some width, by conjugate gradients (which stop at a tenth of the residual) beyond."""
     weights, goal, left, right, draw = tangent_at(width, depth, 1 + width // depth)
     here, change = Tangent(weights, goal, left, right), draw(width, width)
-    for damping in (1e-8, 1e-2):
-        solution = here.solve(change, damping)
-        back = here.push(*here.pull(solution)) + damping * here.scale * solution
-        assert float((back - change).norm()) <= 1e-5 * float(change.norm())
+    solution = here.solve(change, damping)
+    back = here.push(*here.pull(solution)) + damping * here.scale * solution
+    dense = width <= 24 or (width, depth) == (26, 5)
+    assert float((back - change).norm()) <= (1e-6 if dense else 0.1) * float(change.norm())
 
 
 def test_where_no_factorisation_exists_there_is_no_step_and_nothing_moves():

@@ -5,11 +5,11 @@ from functools import cache
 
 import numpy as np
 import torch
-from reference.cases import matrices, network, tensors
 
 import lorascope as ls
 from lorascope import construct
 from lorascope.models import TransformerNetwork
+from reference.cases import matrices, network, tensors
 
 # one line a method; each is (frozen, target, rank=None, *, ranks, domain, ...) -> Adaptation
 NAMED = {

@@ -5,9 +5,9 @@ import math
 import jaxtyping
 import pytest
 import torch
-from contracts.cases import METHODS, fnn, transformer
 
 import lorascope as ls
+from contracts.cases import METHODS, fnn, transformer
 from lorascope.errors import RankError, ShapeError, SpecError
 from lorascope.models import FNN
 

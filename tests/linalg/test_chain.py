@@ -1,18 +1,20 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.cases import seeds, tensors
-from reference.networks import chain
 
 from lorascope.linalg import norm_product, prefixes, product, suffixes
+from reference.cases import seeds, tensors
+from reference.networks import chain
 
 
 @given(seeds, st.lists(st.integers(1, 12), min_size=2, max_size=6))
 def test_products_of_rectangular_factors(seed, widths):
     rng = np.random.default_rng(seed)
-    weights = [rng.standard_normal((out, inp)) for inp, out in zip(widths, widths[1:], strict=False)]
+    weights = [rng.standard_normal((out, inp)) for inp, out in pairwise(widths)]
     np.testing.assert_allclose(product(tensors(weights)).numpy(), chain(weights), atol=1e-10)
     assert norm_product(tensors(weights)) == pytest.approx(np.prod([np.linalg.norm(weight, 2) for weight in weights]))
 

@@ -3,10 +3,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.cases import seeds
-from reference.lowrank import assert_best
 
 from lorascope.linalg import NumericalRank, numerical_rank, singular_value, svd, tolerance, truncate, truncate_weighted
+from reference.cases import seeds
+from reference.lowrank import assert_best
 
 sizes = st.integers(1, 12)
 

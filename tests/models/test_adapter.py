@@ -2,10 +2,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.cases import seeds
 
 from lorascope.errors import ShapeError
 from lorascope.models import FNN, Adapter, TransformerNetwork, merge
+from reference.cases import seeds
 
 
 def draw(*shape, seed=0, dtype=torch.float64):

@@ -1,13 +1,15 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import forward
-from reference.cases import network, seeds
 
 from lorascope.errors import ShapeError, SpecError
 from lorascope.models import FNN
+from reference import forward
+from reference.cases import network, seeds
 
 
 def seeded(seed=0):
@@ -19,7 +21,7 @@ def seeded(seed=0):
 )
 def test_forward_is_the_papers_formula(seed, widths, activation, bias):
     rng = np.random.default_rng(seed)
-    weights = [rng.standard_normal((out, inp)) for inp, out in zip(widths, widths[1:], strict=False)]
+    weights = [rng.standard_normal((out, inp)) for inp, out in pairwise(widths)]
     biases = [rng.standard_normal(len(weight)) if bias else np.zeros(len(weight)) for weight in weights]
     model = network(weights, biases if bias else None, activation)
     points = rng.standard_normal((2, 3, widths[0]))
@@ -70,7 +72,7 @@ def test_one_generator_state_one_network_and_the_global_state_stays():
 @given(seeds, st.lists(st.integers(1, 12), min_size=2, max_size=5), st.booleans())
 def test_from_weights_copies_and_gives_back(seed, widths, bias):
     generator = seeded(seed)
-    weights = [torch.randn(out, inp, generator=generator) for inp, out in zip(widths, widths[1:], strict=False)]
+    weights = [torch.randn(out, inp, generator=generator) for inp, out in pairwise(widths)]
     biases = [torch.randn(out, generator=generator) for out in widths[1:]] if bias else None
     state = torch.get_rng_state()
     model = FNN.from_weights(weights, biases, "identity")

@@ -3,11 +3,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import forward
-from reference.cases import seeds
 
 from lorascope.errors import ShapeError
 from lorascope.models import TransformerNetwork
+from reference import forward
+from reference.cases import seeds
 
 sizes = {"width": st.integers(1, 6), "heads": st.integers(1, 3), "depth": st.integers(1, 3)}
 

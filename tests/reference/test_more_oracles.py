@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from reference import attack, forward, lowrank
-from reference.cases import network
 
 import lorascope as ls
 from lorascope.models import TransformerNetwork
+from reference import attack, forward, lowrank
+from reference.cases import network
 
 BOX = ls.Box([-1.0, 2.0], [3.0, 2.5])
 

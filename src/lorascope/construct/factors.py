@@ -11,6 +11,10 @@ from ..shapes import Float
 __all__ = ["Factors", "balance", "factor_differences"]
 
 
+# Singular values of rank to spare at the start of a path, relative to the weight's.
+SPARE = 1e-2
+
+
 @dataclass(frozen=True)
 class Factors:
     """``delta_l = left_l @ right_l`` for every factor of a product, first one acting first.
@@ -66,11 +70,15 @@ def balance(
 def factor_differences(
     adapted: Float[Tensor, "depth width width"], weights: Float[Tensor, "depth width width"], ranks: tuple[int, ...]
 ) -> tuple[Float[Tensor, "depth width rank"], Float[Tensor, "depth rank width"]]:
-    """Balanced factors of ``adapted - weights``, padded with zeros to the largest rank."""
+    """Balanced factors of ``adapted - weights``, padded with zeros to the largest rank.
+
+    Rank to spare starts small instead of zero, where no step would ever wake it.
+    """
     left, right = [], []
-    for difference, rank in zip(adapted - weights, ranks, strict=True):
+    sizes = torch.linalg.matrix_norm(weights, 2).tolist()
+    for difference, rank, size in zip(adapted - weights, ranks, sizes, strict=True):
         u, values, v = svd(difference)
-        root = values[:rank].sqrt()
+        root = values[:rank].clamp(min=SPARE * size).sqrt()
         left.append(u[:, :rank] * root)
         right.append(root[:, None] * v[:rank])
     return Factors(tuple(left), tuple(right)).stacked(max(ranks))

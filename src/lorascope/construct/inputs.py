@@ -52,7 +52,8 @@ def check_partition(frozen: Model, target: Model, partition: Sequence[Sequence[i
     if len(groups) != target.depth or any(not group for group in groups) or flat != list(range(frozen.depth)):
         came = [list(group) for group in groups] if nested else list(partition)
         raise ShapeError(
-            f"partition must be {target.depth} groups of consecutive layers, together 0 to {frozen.depth - 1}, got {came}"
+            f"partition must be {target.depth} groups of consecutive layers, together 0 to {frozen.depth - 1}, "
+            f"got {came}"
         )
     return groups
 

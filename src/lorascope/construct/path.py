@@ -99,7 +99,7 @@ def orthogonal_path(
         problem = family.at(reach) if reach < 1 else (weights, goal)
         trial = correct(*problem, left, right, accuracy)
         tangent_error = Tangent(*problem, *trial).error
-        if tangent_error < accuracy and _size(*trial) < 2 * _size(left, right):
+        if tangent_error < accuracy and _size(*trial) < 2 * _size(left, right) + family.scale * sum(ranks):
             time, steps = reach, steps + 1
             left, right = balance(*trial)
             left, right, pace = shrink(*problem, left, right, accuracy, count=1, pace=max(pace, 0.05))

@@ -65,7 +65,7 @@ def _mend_cut_pairs(triangular: np.ndarray, parts: tuple[int, ...], out: Tensor,
 
     A shear makes ``1 + y_p^T x_p`` nonzero, which a rotation may not; then ``y_q`` is freed of what ``y_p`` has seen.
     """
-    for cut in np.cumsum(parts)[:-1]:
+    for cut in sorted(set(np.cumsum(parts)[:-1])):  # a part of no columns repeats a boundary
         p, q = int(cut) - 1, int(cut)
         if p < 0 or q >= len(triangular) or triangular[q, p] == 0:
             continue

@@ -59,18 +59,18 @@ def solve_singular(
 def _obstruction(match: Match, ranks: tuple[int, ...]) -> tuple[tuple[str, ...], int, float]:
     """The obstructions in words, the rank the adapted product can have, the spectral error that forces."""
     notes, room, least = [], match.weights.shape[-1], 0.0
-    for (start, stop), missing in match.shortfalls.items():
-        reach = match.wanted_rank - missing + sum(ranks[start:stop])
-        room = min(room, reach)
-        if reach < match.wanted_rank:
-            values = torch.linalg.svdvals(match.wanted)
-            least = max(least, float(values[reach]))
-            notes.append(
-                f"singular frozen weights {' to '.join(dict.fromkeys((match.names[start], match.names[stop - 1])))}: "
-                f"rank {match.wanted_rank - missing}, with adapters at most {reach}, wanted {match.wanted_rank}; "
-                f"no adapters get below spectral error {float(values[reach]):.3g}"
-            )
-    return tuple(notes), room, least
+    for asked in match.requirements:
+        given = sum(ranks[asked.start : asked.stop])
+        if given >= asked.rank:
+            continue
+        least = max(least, asked.least_error(given))
+        room = min(room, numerical_rank(match.wanted).rank - asked.rank + given)
+        place = " to ".join(dict.fromkeys((match.names[asked.start], match.names[asked.stop - 1])))
+        notes.append(
+            f"singular frozen weights {place}: {asked.reason}; adapters add up to rank {given}, required {asked.rank}; "
+            f"no adapters get below spectral error {asked.least_error(given):.3g}"
+        )
+    return tuple(notes), max(room, 0), least
 
 
 def _candidates(
@@ -85,7 +85,8 @@ def _candidates(
         if factors is not None:
             yield "completion and schur", factors
             yield "completion, corrected", _descended(weights, goal, factors, ranks, generator, 0.1)
-        size = float(goal.norm() / len(goal) ** 0.5) ** (1 / len(weights))
+        wanted = float(goal.norm() / len(goal) ** 0.5) ** (1 / len(weights))
+        size = max(wanted, float(weights.norm() / weights.numel() ** 0.5))
         for _ in range(STARTS):
             yield "descent", _descended(weights, goal, None, ranks, generator, size)
 

@@ -27,7 +27,7 @@ class Tangent:
 
     Attributes:
         residual: ``F``, (width, width).
-        error: its Frobenius norm relative to the goal's.
+        error: its Frobenius norm relative to the goal's, or to the frozen factors' where the goal is zero.
 
     A step costs O(width^6) where the normal matrix is factorised, else 20 width^3 an iteration.
     """
@@ -45,7 +45,9 @@ class Tangent:
         self.before = before[:-1]
         self.after = suffixes(adapted)[1:]
         self.residual = before[-1] - goal
-        self.error = float(self.residual.norm() / goal.norm().clamp(min=torch.finfo(goal.dtype).tiny))
+        size, frozen = float(goal.norm()), float(weights.flatten(1).norm(dim=1).prod())
+        # a goal of zero up to rounding is measured against what has to be taken away
+        self.error = float(self.residual.norm()) / (size if size > 1e-13 * frozen else max(frozen, 1e-300))
         self.inner = right @ self.before  # depth rank width
         self.outer = self.after @ left  # depth width rank
         self._normal: tuple[Tensor, Tensor] | None = None

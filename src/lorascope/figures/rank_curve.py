@@ -9,6 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.typing import RcKeyType
 
 from ..errors import SpecError
 
@@ -16,7 +17,7 @@ __all__ = ["rank_curve"]
 
 Row = Mapping[str, Any]
 
-STYLE: dict[str, Any] = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -40,14 +41,15 @@ class _Curve:
     line: str
     marker: str
     face: str
+    size: float
 
 
 # Okabe and Ito's vermilion and blue: apart for every kind of colour vision; bounds are dashed and hollow.
 CURVES = (
-    _Curve("error_bound", "certified for every input", "#d55e00", "--", "o", "white"),
-    _Curve("max_error", "largest over the test images", "#d55e00", "-", "o", "#d55e00"),
-    _Curve("expected_error_bound", "certified for the mean", "#0072b2", "--", "s", "white"),
-    _Curve("mean_error", "mean over the test images", "#0072b2", "-", "s", "#0072b2"),
+    _Curve("error_bound", "largest error: certified for every input", "#d55e00", "--", "o", "white", 7),
+    _Curve("max_error", "largest error: measured on the test images", "#d55e00", "-", "o", "#d55e00", 6.5),
+    _Curve("expected_error_bound", "mean error: certified for the training images", "#0072b2", "--", "s", "white", 4),
+    _Curve("mean_error", "mean error: measured on the test images", "#0072b2", "-", "s", "#0072b2", 4),
 )
 
 
@@ -95,24 +97,23 @@ def rank_curve(rows: Sequence[Row]) -> Figure:
         middle = (0.845 + grid[len(heights) - 2, 0].get_position(figure).y0) / 2
         figure.text(0.012, middle, "output error (Euclidean norm)", rotation=90, va="center", ha="left")
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="upper center", ncols=len(labels), frameon=False, bbox_to_anchor=(0.53, 0.995),
-                      handlelength=2.6, columnspacing=1.6)  # fmt: skip
+        figure.legend(handles, labels, loc="upper left", ncols=2, frameon=False, bbox_to_anchor=(0.075, 0.998),
+                      handlelength=3, columnspacing=2.5)  # fmt: skip
     return figure
 
 
 def _column(axes: list[Axes], rows: list[Row], scale: _Scale) -> None:
     first = rows[0]
-    parts = [(axes[0], scale.upper), *([(axes[1], scale.lower)] if scale.lower else [])]
-    for axis, decades in parts:
-        assert decades is not None
-        _errors(axis, rows, decades, last=axis is axes[0])
-    if scale.lower:
+    _errors(axes[0], rows, scale.upper, None if scale.lower is None else False)
+    if scale.lower is not None:
+        _errors(axes[1], rows, scale.lower, True)
         _break(axes[0], axes[1])
     _accuracy(axes[-1], rows)
     ends = rows[0]["rank"], rows[-1]["rank"]
     margin = 0.05 * max(ends[1] - ends[0], 1)
     for axis in axes:
         axis.axvline(first["rank_needed"], color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
+        axis.axvspan(first["rank_needed"], ends[1] + margin, color="#f3f3f3", linewidth=0, zorder=0)
         axis.set_xlim(ends[0] - margin, ends[1] + margin)
         axis.xaxis.set_major_locator(MaxNLocator(9, integer=True))
         if axis is not axes[-1]:
@@ -125,24 +126,27 @@ def _column(axes: list[Axes], rows: list[Row], scale: _Scale) -> None:
     axes[-1].set_xlabel("rank of every adapter")
 
 
-def _errors(axis: Axes, rows: list[Row], decades: tuple[int, int], last: bool) -> None:
+def _errors(axis: Axes, rows: list[Row], decades: tuple[int, int], exact: bool | None) -> None:
+    """The rows of one part of the axis: the exact ones, the others, or (None) all of them."""
     low, high = 10.0 ** decades[0], 10.0 ** decades[1]
     for curve in CURVES:
-        points = [(row["rank"], row[curve.column]) for row in rows if row[curve.column] is not None]
-        inside = [(rank, max(value, low)) for rank, value in points if value <= high and (last or value > 0)]
-        inside = [point for point in inside if (point[1] > low) or not last]
+        points = [
+            (row["rank"], max(row[curve.column], low))
+            for row in rows
+            if row[curve.column] is not None and exact in (None, row["exact"])
+        ]
+        inside, above = ([point for point in points if (point[1] > high) is over] for over in (False, True))
         axis.plot(
             [rank for rank, _ in inside], [value for _, value in inside], curve.line, color=curve.colour,
-            marker=curve.marker, markerfacecolor=curve.face, markersize=4.8, linewidth=1.5, label=curve.label,
+            marker=curve.marker, markerfacecolor=curve.face, markersize=curve.size, linewidth=1.5, label=curve.label,
         )  # fmt: skip
-        for rank, value in points:
-            if last and value > high:
-                axis.plot([rank], [high], "^", color=curve.colour, markerfacecolor=curve.face, clip_on=False)
-                axis.annotate(f"{value:.0e}", (rank, high), xytext=(6, -3), textcoords="offset points",
-                              color=curve.colour, fontsize=8, va="center")  # fmt: skip
+        for rank, value in above:
+            axis.plot([rank], [high], "^", color=curve.colour, markerfacecolor=curve.face, markersize=7, clip_on=False)
+            axis.annotate(f"{value:.0e}", (rank, high), xytext=(7, -4), textcoords="offset points", color=curve.colour,
+                          fontsize=8.5, va="center")  # fmt: skip
     axis.set_yscale("log")
     axis.set_ylim(low, high)
-    step = max(1, math.ceil((decades[1] - decades[0]) / 4))
+    step = max(1, math.ceil((decades[1] - decades[0]) / 5))
     axis.yaxis.set_major_locator(FixedLocator([10.0**power for power in range(decades[0], decades[1] + 1, step)]))
     axis.yaxis.set_minor_locator(NullLocator())
 
@@ -154,33 +158,34 @@ def _accuracy(axis: Axes, rows: list[Row]) -> None:
     axis.set_ylim(0, 1.08)
     axis.yaxis.set_major_locator(FixedLocator([0, 0.5, 1]))
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.annotate(f"target {rows[0]['target_accuracy']:.1%}", (0.985, rows[0]["target_accuracy"]),
+    axis.annotate(f"line: the target's {rows[0]['target_accuracy']:.1%}", (0.5, rows[0]["target_accuracy"]),
                   xycoords=("axes fraction", "data"), xytext=(0, -4), textcoords="offset points",
-                  ha="right", va="top", color=GREY, fontsize=8.5)  # fmt: skip
+                  ha="center", va="top", color=GREY, fontsize=8.5)  # fmt: skip
 
 
 def _break(upper: Axes, lower: Axes) -> None:
     upper.spines["bottom"].set_visible(False)
-    slash = {"marker": [(-1, -0.6), (1, 0.6)], "markersize": 8, "linestyle": "none", "color": "black", "clip_on": False}
+    look = {"markersize": 8, "linestyle": "none", "color": "black", "clip_on": False}
+    slash: dict[str, Any] = {"marker": [(-1, -0.6), (1, 0.6)], **look}
     upper.plot([0], [0], transform=upper.transAxes, **slash)
     lower.plot([0], [1], transform=lower.transAxes, **slash)
 
 
 def _scale(rows: Sequence[Row]) -> _Scale:
-    """Exact rows go to a part of their own; two decades above the target's size the upper part ends."""
+    """Exact rows go to a part of their own; the upper part ends a decade above the target's outputs."""
     size = max((row["mean_error"] / row["relative_error"] for row in rows if row["relative_error"] > 0), default=1.0)
-    upper, lower = _span(rows, False, 100 * size), _span(rows, True, 100 * size)
-    if upper is None or lower is None or lower[1] >= upper[0]:
-        present = [part for part in (upper, lower) if part is not None] or [(-16, 0)]
-        return _Scale((min(part[0] for part in present), max(part[1] for part in present)), None)
-    return _Scale(upper, lower)
+    upper, lower = (_span([row for row in rows if row["exact"] is exact], 10 * size) for exact in (False, True))
+    if upper and lower and lower[1] < upper[0]:
+        return _Scale(upper, lower)
+    both = [part for part in (upper, lower) if part] or [(-1, 0)]
+    return _Scale((min(part[0] for part in both), max(part[1] for part in both)), None)
 
 
-def _span(rows: Sequence[Row], exact: bool, cap: float) -> tuple[int, int] | None:
-    values = [row[curve.column] for row in rows if row["exact"] is exact for curve in CURVES]
-    values = [min(value, cap) for value in values if value]
+def _span(rows: Sequence[Row], cap: float) -> tuple[int, int] | None:
+    """Whole decades around all errors above rounding, none beyond the cap's."""
+    values = [row[curve.column] for row in rows for curve in CURVES]
+    values = [min(max(value, 1e-16), cap) for value in values if value is not None]
     if not values:
         return None
-    return math.floor(math.log10(min(values))), max(
-        math.ceil(math.log10(max(values))), math.floor(math.log10(min(values))) + 1
-    )
+    low = math.floor(math.log10(min(values)))
+    return low, max(math.ceil(math.log10(max(values))), low + 1)

@@ -11,6 +11,7 @@ from ..models import FNN, TransformerNetwork
 from ..shapes import Float
 from .pair import coarser_dtype
 from .partition import Partition
+from .requirements import Requirement, singular_requirements
 
 __all__ = ["Match", "fnn_matches", "padded_biases", "transformer_matches"]
 
@@ -57,57 +58,35 @@ class Match:
         return numerical_rank(self.error, scale=self._scale, terms=len(self.weights) + 2, dtype=self.dtype)
 
     @cached_property
-    def wanted_rank(self) -> int:
-        """Rank the adapted product must have at least."""
-        return numerical_rank(self.wanted, dtype=self.dtype).rank
+    def requirements(self) -> list[Requirement]:
+        """What singular factors ask for beyond the gap; empty where all are non-singular."""
+        return singular_requirements(self.weights, self.left, self.right, self.wanted, self.dtype)
 
     @cached_property
-    def shortfalls(self) -> dict[tuple[int, int], int]:
-        """Sub-chain (start, stop) -> rank its adapters must add before the product can have the wanted rank.
-
-        Empty where all factors are non-singular.
-        """
-        width = self.weights.shape[-1]
-        ranks = [numerical_rank(weight, dtype=self.dtype).rank for weight in self.weights]
-        if min(ranks) == width:
-            return {}
-        found = {}
-        for start in range(len(ranks)):
-            chain = self.weights[start]
-            for stop in range(start + 1, len(ranks) + 1):
-                chain = chain if stop == start + 1 else self.weights[stop - 1] @ chain
-                # Sylvester's inequality, where the product is too ill-conditioned to count
-                least = sum(ranks[start:stop]) - (stop - start - 1) * width
-                reached = max(least, numerical_rank(chain, terms=stop - start, dtype=self.dtype).rank)
-                missing = self.wanted_rank - reached
-                if missing > 0:
-                    found[start, stop] = missing
-        return found
+    def _needs(self) -> dict[tuple[int, int], int]:
+        """Factors (start, stop) -> least sum of their ranks."""
+        needs = {(0, len(self.names)): self.gap.rank}
+        for asked in self.requirements:
+            needs[asked.start, asked.stop] = max(asked.rank, needs.get((asked.start, asked.stop), 0))
+        return needs
 
     @property
     def least_cap(self) -> int:
         """Least rank which, given to every factor, closes the gap."""
-        needs = {(0, len(self.names)): self.gap.rank} if not self.shortfalls else dict(self.shortfalls)
-        whole = (0, len(self.names))
-        needs[whole] = max(self.gap.rank, needs.get(whole, 0))
-        return max(-(-missing // (stop - start)) for (start, stop), missing in needs.items())
+        return max(-(-rank // (stop - start)) for (start, stop), rank in self._needs.items())
 
     @property
     def least_ranks(self) -> tuple[int, ...]:
         """Least ranks factor by factor: smallest maximum, then smallest sum, spread evenly, larger ones first."""
         ranks = [0] * len(self.names)
-        needs = dict(self.shortfalls)
-        whole = (0, len(self.names))
-        needs[whole] = max(self.gap.rank, needs.get(whole, 0))
-        for (start, stop), missing in sorted(needs.items(), key=lambda item: item[0][1] - item[0][0]):
-            while sum(ranks[start:stop]) < missing:
+        for (start, stop), needed in sorted(self._needs.items(), key=lambda item: item[0][1] - item[0][0]):
+            while sum(ranks[start:stop]) < needed:
                 ranks[min(range(start, stop), key=lambda index: ranks[index])] += 1
         return tuple(ranks)
 
     def closed_by(self, ranks: tuple[int, ...]) -> bool:
         """Whether these ranks suffice, by the counting above."""
-        enough = all(sum(ranks[start:stop]) >= missing for (start, stop), missing in self.shortfalls.items())
-        return enough and sum(ranks) >= self.gap.rank
+        return all(sum(ranks[start:stop]) >= rank for (start, stop), rank in self._needs.items())
 
     @cached_property
     def _scale(self) -> float:

@@ -1,5 +1,6 @@
 """Is this a frozen model and a target that can be compared? Every fault of the input is found here, before any work."""
 
+import math
 from itertools import chain
 
 import torch
@@ -11,6 +12,8 @@ from ..models import FNN, TransformerNetwork
 __all__ = ["Model", "check_pair", "coarser_dtype"]
 
 Model = FNN | TransformerNetwork
+# Powers of ten that the weights' largest entries may be away from 1, added up.
+DECADES = 100
 
 
 def check_pair(frozen: Model, target: Model) -> None:
@@ -34,6 +37,7 @@ def check_pair(frozen: Model, target: Model) -> None:
         )
     for role, model in (("frozen", frozen), ("target", target)):
         _check_finite(role, model)
+        _check_range(role, model)
 
 
 def coarser_dtype(frozen: nn.Module, target: nn.Module) -> torch.dtype:
@@ -49,6 +53,17 @@ def _check_finite(role: str, model: nn.Module) -> None:
         if not torch.isfinite(parameter).all():
             bad = int((~torch.isfinite(parameter)).sum())
             raise SpecError(f"{role} must have finite weights, but {name} has {bad} entries that are NaN or infinite")
+
+
+def _check_range(role: str, model: nn.Module) -> None:
+    """Products of all weights must stay within float64."""
+    sizes = [float(parameter.detach().double().abs().max()) for parameter in model.parameters() if parameter.ndim >= 2]
+    decades = sum(abs(math.log10(size)) for size in sizes if size > 0)
+    if decades > DECADES or any(math.isinf(size) for size in sizes):
+        raise SpecError(
+            f"{role} has weight matrices with entries up to {max(sizes):.3g} and {min(sizes):.3g}; products of that many lie "
+            f"outside the range of float64; rescale them"
+        )
 
 
 def _check_fnn(frozen: FNN, target: FNN) -> None:
