@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lorascope as ls
+from contracts.cases import transformer
 from lorascope import construct
 from lorascope.errors import AssumptionError, SpecError
 from lorascope.models import FNN
@@ -270,3 +271,50 @@ def test_time_that_is_up_does_not_cost_exactness():
     *frozen, target = matrices(rng, 5, 6, "generic")
     found = ls.adapt(linear(frozen), linear([target]), 2, seconds=0)
     assert found.certificate.exact
+
+
+def test_time_that_is_up_does_not_cost_exactness_of_singular_chains():
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        goal = matrices(rng, 1, 3)[0]
+        found = ls.adapt(linear([np.zeros((3, 3))] * 2), linear([goal]), 3, seconds=0)
+        assert found.certificate.exact
+        assert spectral_error(found, goal) <= 1e-9
+
+
+def test_a_linear_network_without_biases_says_what_it_cannot_add():
+    rng = np.random.default_rng(0)
+    first, second, goal = matrices(rng, 3, 3)
+    target = network([goal], [np.array([0.0, 3.0, 4.0])], activation="identity")
+    found = ls.adapt(linear([first, second]), target, 2)
+    assert not found.certificate.exact
+    assert found.biases == {}
+    assert any("norm 5" in note and "frozen model has none" in note for note in found.certificate.conditions)
+    worst = assert_bound_holds(found.certificate.error_bound, found.model, target, ls.Ball(1.0), 3)
+    assert worst == pytest.approx(5.0)
+
+
+def test_a_bias_out_of_reach_of_a_singular_target_matrix_is_named():
+    frozen, target = transformer(3, 1, 2)
+    with torch.no_grad():
+        target.layers[0].ffn_out.weight.copy_(torch.diag(torch.tensor([1.0, 1.0, 0.0])))
+        target.layers[0].ffn_out.bias.copy_(torch.tensor([0.0, 0.0, 2.0]))
+    found = ls.adapt(frozen, target, 3, domain=ls.Ball(1.0))
+    assert not found.certificate.exact
+    assert any("blocks.0.ffn_out.bias" in note and "range" in note for note in found.certificate.conditions)
+    assert_bound_holds(found.certificate.error_bound, found.model, target, ls.Ball(1.0), 3, tokens=3, count=32, steps=8)
+
+
+def test_rounding_that_switches_units_off_leaves_the_trivial_bound_and_says_so():
+    """The paper's adapters of a deep product are so large that float32 keeps no digit of the hidden values."""
+    rng = np.random.default_rng(0)
+    weights = matrices(rng, 9, 12, "generic")
+    biases = [rng.standard_normal(12) for _ in weights]
+    frozen, target = network(weights[:8], biases[:8]).float(), network(weights[8:], biases[8:]).float()
+    found = construct.paper(frozen, target, 2)
+    assert not found.certificate.exact
+    assert any("only a trivial bound" in note for note in found.certificate.conditions)
+    assert found.certificate.expected_error_bound is None
+    assert np.isfinite(found.certificate.error_bound)
+    domain = found.certificate.domain
+    assert_bound_holds(found.certificate.error_bound, found.model, target, domain, 12, count=32, steps=8)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorascope.construct.factors import Factors, balance, factor_differences
+from lorascope.construct.factors import SPARE, Factors, balance, factor_differences
 from lorascope.construct.flag import adapted_from_flag, two_sided_flag
 from lorascope.construct.path import correct, orthogonal_path, polish, share, shrink
 from lorascope.construct.quotient import solve_in_quotient
@@ -157,7 +157,7 @@ def test_the_two_sided_flag_is_singular_on_commuting_layers():
 
 @pytest.mark.parametrize(
     ("width", "depth", "ranks"),
-    [(8, 4, (2,) * 4), (6, 3, (2, 2, 2)), (5, 4, (2, 0, 1, 2)), (3, 3, (1,) * 3), (1, 2, (1, 0)), (4, 2, (4, 4))],
+    [(8, 4, (2,) * 4), (6, 3, (2, 2, 2)), (5, 4, (2, 0, 1, 2)), (3, 3, (1,) * 3), (4, 2, (4, 4))],
 )
 def test_the_orthogonal_path_arrives_exactly_and_with_small_adapters(width, depth, ranks):
     rng = np.random.default_rng(width)
@@ -236,8 +236,10 @@ def test_factors_stack_trim_balance_and_take_differences(seed, width, depth, dat
     weights = stack(matrices(rng, depth, width))
     b, a = factor_differences(torch.stack(factors.adapted(weights)), weights, ranks)
     assert b.shape == (depth, width, max(ranks))
-    for found, wanted in zip(b @ a, deltas, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8)
+    for found, wanted, weight in zip(b @ a, deltas, weights, strict=True):  # up to what rank to spare starts with
+        off, size = (float(torch.linalg.matrix_norm(matrix, 2)) for matrix in (found - wanted, weight))
+        assert off <= SPARE * size * (1 + 1e-9) + 1e-9
+    assert SPARE <= 0.01
 
 
 def tangent_at(width, depth, rank, seed=0):

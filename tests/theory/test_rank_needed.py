@@ -6,6 +6,7 @@ import torch
 
 import lorascope as ls
 from contracts.cases import fnn, transformer
+from lorascope.errors import SpecError
 from reference.cases import matrices, network
 from reference.networks import chain
 
@@ -98,3 +99,10 @@ def test_the_global_random_state_stays(narrow):
     before = torch.get_rng_state()
     ls.rank_needed(frozen, target)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_complex_weights_are_refused():
+    frozen, target = fnn(3, 2, 1)
+    target.linears[0].weight = torch.nn.Parameter(target.linears[0].weight.detach().to(torch.complex128))
+    with pytest.raises(SpecError, match=r"target must have real weights, but layers.0.weight is torch.complex128"):
+        ls.rank_needed(frozen, target)

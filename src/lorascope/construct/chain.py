@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 import torch
@@ -28,12 +28,15 @@ EXACT = 1e-13
 # Beyond this width the path costs minutes; a two-factor product is then left to the Schur construction if that is good.
 PATH_WIDTH = 192
 GOOD = 1e-11
+# Below the threshold: residual, and size of the adapters relative to the frozen weights, at which rank is given up.
+SOUND = 1e-6
+TOO_LARGE = 1e6
 # (scale of the orthogonal problem, residual kept on the way): restarts until one path arrives. Shallow products are
 # forgiving, and cheaper with a rough path.
 LADDER = ((1.0, 1e-5), (1.25, 1e-6), (0.85, 1e-6), (1.5, 1e-7))
 ROUGH = (1.0, 1e-3)
 SHALLOW = 4
-# Seconds after the deadline at which a path that has not arrived is left.
+# Seconds after the deadline at which a path that has not arrived is left, where an exact solution is at stake.
 PATIENCE = 600
 
 
@@ -63,30 +66,52 @@ def solve_match(match: Match, ranks: tuple[int, ...], deadline: float = math.inf
 
     Source: Zeng & Lee 2024, Lemma 1, without its condition on the partial sums.
     """
-    width = match.weights.shape[-1]
-    correction = correction_of(match, sum(ranks))
-    rank = correction.inputs.shape[0]
+    total = sum(ranks)
+    correction = correction_of(match, total)
     notes = () if correction.closed else (_gap_note(match, ranks, correction),)
+    while True:
+        found = _solve_correction(match, correction, ranks, deadline)
+        solution = replace(found, conditions=(*notes, *found.conditions))
+        if correction.closed or _sound(solution, match.weights):
+            return solution
+        # adapters this large drown in rounding what the rank gains: correct less, and say so
+        total //= 2
+        notes = (
+            notes[0],
+            f"ill-conditioned: only rank {total} of the correction is made, more needs adapters too large",
+        )
+        correction = correction_of(match, total)
+
+
+def _solve_correction(match: Match, correction: Correction, ranks: tuple[int, ...], deadline: float) -> Solution:
+    weights, rank = match.weights, correction.inputs.shape[0]
     if rank == 0:
-        return Solution(_zero(match.weights), "none", 0.0, notes)
+        return Solution(_zero(weights), "none", 0.0)
     if len(ranks) == 1:
-        return Solution(Factors((correction.outputs,), (correction.inputs,)), "direct", 0.0, notes)
-    if _singular(match.weights):
-        factors, method, note = solve_singular(match, ranks, correction, deadline)
-        goal = product(list(match.weights)) + correction.outputs @ correction.inputs
-        return Solution(factors, method, _distance(match.weights, goal, factors), (*notes, *note))
+        return Solution(Factors((correction.outputs,), (correction.inputs,)), "direct", 0.0)
+    goal = product(list(weights)) + correction.outputs @ correction.inputs
+    if _singular(weights):
+        factors, method, notes = solve_singular(match, ranks, correction, deadline)
+        return Solution(factors, method, _distance(weights, goal, factors), notes)
     best: Solution | None = None
-    for factors, method in _candidates(match.weights, correction, ranks, deadline):
-        goal = product(list(match.weights)) + correction.outputs @ correction.inputs
-        found = Solution(factors, method, _distance(match.weights, goal, factors), notes)
+    for factors, method in _candidates(weights, correction, ranks, deadline):
+        found = Solution(factors, method, _distance(weights, goal, factors))
         if best is None or _score(found) < _score(best):
             best = found
-        if _satisfied(best, match.weights, width, len(ranks)):
+        if _satisfied(best, weights, weights.shape[-1], len(ranks)):
             break
         if best.residual < GOOD and len(ranks) == 2 and monotonic() > deadline:
             break
     assert best is not None
     return best
+
+
+def _sound(solution: Solution, weights: Tensor) -> bool:
+    """Whether rounding leaves something of what the adapters gain; singular weights have their own measure."""
+    if solution.method == "none" or _singular(weights):
+        return True
+    frozen = float(torch.linalg.matrix_norm(weights, 2).max())
+    return solution.residual < SOUND and solution.factors.norm() <= TOO_LARGE * frozen
 
 
 def _candidates(
@@ -98,7 +123,7 @@ def _candidates(
     goal = product(list(weights)) + outputs @ inputs
     if float(goal.norm()) <= tolerance(len(goal), float((outputs @ inputs).norm())):
         return  # a goal of zero has no orthogonal problem to start from, and the Schur form is then the identity
-    give_up = deadline + PATIENCE
+    give_up = deadline + PATIENCE if correction.closed else deadline
     for stretch, accuracy in (ROUGH, *LADDER) if len(ranks) <= SHALLOW else LADDER:
         if monotonic() > give_up:
             break

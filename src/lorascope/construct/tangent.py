@@ -16,7 +16,10 @@ __all__ = ["Tangent"]
 DENSE_WIDTH = 24
 DENSE_WIDTH_DEEP = 64
 DEEP = 5
+# ... and up to this one where conjugate gradients have not arrived after a while.
+DENSE_WIDTH_HARD = 40
 CG_STEPS = 600
+CG_STEPS_SMALL = 120
 
 
 class Tangent:
@@ -86,7 +89,10 @@ class Tangent:
             return self._cholesky(change, shift)
         if self._precondition is None:
             self._precondition = self._kronecker()
-        return self._conjugate_gradients(change, shift, tolerance * float(change.norm()), self._precondition)
+        solution = self._conjugate_gradients(change, shift, tolerance * float(change.norm()), self._precondition)
+        if solution is None and change.shape[-1] <= DENSE_WIDTH_HARD:
+            return self._cholesky(change, shift)
+        return solution
 
     def _grams(self) -> tuple[Tensor, Tensor]:
         if self._normal is None:
@@ -129,12 +135,13 @@ class Tangent:
 
     def _conjugate_gradients(
         self, change: Tensor, shift: float, enough: float, precondition: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    ) -> Tensor | None:
         solution = torch.zeros_like(change)
         rest = change.contiguous().clone()
         direction = step = precondition(rest).contiguous()
         slope = float(torch.vdot(rest.view(-1), step.view(-1)))
-        for _ in range(CG_STEPS):
+        small = len(change) <= DENSE_WIDTH_HARD
+        for _ in range(CG_STEPS_SMALL if small else CG_STEPS):
             image = self._apply(direction).add_(direction, alpha=shift)
             curvature = float(torch.vdot(direction.view(-1), image.view(-1)))
             if not (curvature > 0 and math.isfinite(curvature)):
@@ -142,11 +149,11 @@ class Tangent:
             solution.add_(direction, alpha=slope / curvature)
             rest.sub_(image, alpha=slope / curvature)
             if float(torch.linalg.vector_norm(rest)) < enough:
-                break
+                return solution
             step = precondition(rest)
             last, slope = slope, float(torch.vdot(rest.view(-1), step.view(-1)))
             direction = torch.add(step, direction, alpha=slope / last)
-        return solution
+        return None if small else solution
 
 
 def _nearest_kronecker(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:

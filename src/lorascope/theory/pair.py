@@ -61,8 +61,8 @@ def _check_range(role: str, model: nn.Module) -> None:
     decades = sum(abs(math.log10(size)) for size in sizes if size > 0)
     if decades > DECADES or any(math.isinf(size) for size in sizes):
         raise SpecError(
-            f"{role} has weight matrices with entries up to {max(sizes):.3g} and {min(sizes):.3g}; products of that many lie "
-            f"outside the range of float64; rescale them"
+            f"{role} has weight matrices with entries up to {max(sizes):.3g} and {min(sizes):.3g}; "
+            f"products of them leave the range of float64; rescale them"
         )
 
 

@@ -57,12 +57,15 @@ def singular_requirements(
     seen = left
     for start in range(count - 1, -1, -1):
         seen = seen @ weights[start]
-        missed = _null_space(seen.T, _sylvester(ranks[start:], width) + min(left.shape) - width, count, dtype).T @ wanted
+        missed = (
+            _null_space(seen.T, _sylvester(ranks[start:], width) + min(left.shape) - width, count, dtype).T @ wanted
+        )
         found += _missing(missed, start, count, "outputs out of reach", dtype)
     seen = right
     for stop in range(1, count + 1):
         seen = weights[stop - 1] @ seen
-        lost = wanted @ _null_space(seen, _sylvester(ranks[:stop], width) + min(right.shape) - width, count, dtype)
+        least = _sylvester(ranks[:stop], width) + min(right.shape) - width
+        lost = wanted @ _null_space(seen, least, count, dtype)
         found += _missing(lost, 0, stop, "inputs lost", dtype)
     return found
 
