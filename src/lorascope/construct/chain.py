@@ -68,19 +68,16 @@ def solve_match(match: Match, ranks: tuple[int, ...], deadline: float = math.inf
     """
     total = sum(ranks)
     correction = correction_of(match, total)
-    notes = () if correction.closed else (_gap_note(match, ranks, correction),)
+    notes: list[str] = [] if correction.closed else [_gap_note(match, ranks, correction)]
     while True:
         found = _solve_correction(match, correction, ranks, deadline)
-        solution = replace(found, conditions=(*notes, *found.conditions))
-        if correction.closed or _sound(solution, match.weights):
-            return solution
+        if correction.closed or _sound(found, match.weights):
+            break
         # adapters this large drown in rounding what the rank gains: correct less, and say so
         total //= 2
-        notes = (
-            notes[0],
-            f"ill-conditioned: only rank {total} of the correction is made, more needs adapters too large",
-        )
+        notes[1:] = [f"ill-conditioned: more than rank {total} of the correction needs adapters too large to be of use"]
         correction = correction_of(match, total)
+    return replace(found, conditions=(*notes, *found.conditions))
 
 
 def _solve_correction(match: Match, correction: Correction, ranks: tuple[int, ...], deadline: float) -> Solution:

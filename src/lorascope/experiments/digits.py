@@ -48,7 +48,7 @@ class DigitsSettings:
     learning_rate: float = 3e-3
     test_images: int = 450
     seed: int = 0
-    seconds: float = 2.0
+    seconds: float = 20.0
 
 
 class DigitsRow(TypedDict):
