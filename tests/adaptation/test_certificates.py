@@ -15,7 +15,7 @@ from reference.cases import matrices, network, seeds
 EPS = torch.finfo(torch.float64).eps
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(seeds, st.integers(1, 6), st.lists(st.integers(1, 3), min_size=1, max_size=3), st.sampled_from([0.0, 1.0, 30.0]))
 def test_any_network_cut_anyhow_is_within_its_bound_of_the_target(seed, width, sizes, offset):
     """Offset 0: hidden ReLUs switch, only the trivial bound is left; 30: they may all be active."""
@@ -54,7 +54,7 @@ def test_samples_outside_the_domain_leave_no_expectation():
         assert ls.adapt(frozen, target, 1, domain=domain, samples=outside).certificate.expected_error_bound is None
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(seeds, st.integers(1, 4), st.integers(1, 2), st.integers(1, 2), st.sampled_from([0.0, 1e-6, 1e-2, 1.0]))
 def test_transformers_a_little_or_far_apart_are_within_their_bound(seed, width, heads, depth, apart):
     model, target = transformer(width, heads, depth, seed=seed), transformer(width, heads, depth, seed=seed)

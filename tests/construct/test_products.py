@@ -214,7 +214,7 @@ def test_the_quotient_lifts_what_its_solver_finds(seed, width, depth, data):
     assert_solves(factors, stack(weights), chain(weights) + left @ right, parts, 1e-6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(seeds, st.integers(1, 8), st.integers(1, 4), st.data())
 def test_factors_stack_trim_balance_and_take_differences(seed, width, depth, data):
     rng = np.random.default_rng(seed)

@@ -102,7 +102,11 @@ def test_the_certificate_bounds_every_input_and_is_exact_just_where_the_rank_suf
     pair = PAIRS[name]
     place = domains(pair.width)[domain]
     need, ranks = ranks_of(pair)
-    wanted = [*ranks, "needed"] if (domain, dtype) == ("ball", "float64") else [max(need - 1, 0), need]
+    wanted = [max(need - 1, 0), need]
+    if (domain, dtype) == ("ball", "float64"):
+        wanted = [*ranks, "needed"]
+    elif (domain, dtype) == ("box", "float32"):
+        wanted = wanted[:1]
     for rank in wanted:
         frozen, target, found = adapted(method, name, rank, domain, dtype)
         certificate = found.certificate

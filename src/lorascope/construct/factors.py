@@ -70,9 +70,9 @@ def balance(
 def factor_differences(
     adapted: Float[Tensor, "depth width width"], weights: Float[Tensor, "depth width width"], ranks: tuple[int, ...]
 ) -> tuple[Float[Tensor, "depth width rank"], Float[Tensor, "depth rank width"]]:
-    """Balanced factors of ``adapted - weights``, padded with zeros to the largest rank.
+    """Balanced factors near ``adapted - weights``, padded with zeros to the largest rank.
 
-    Rank to spare starts small instead of zero, where no step would ever wake it.
+    Exact but for rank to spare, which starts at 1 % of the weight instead of zero, where no step would ever wake it.
     """
     left, right = [], []
     sizes = torch.linalg.matrix_norm(weights, 2).tolist()

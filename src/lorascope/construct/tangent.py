@@ -82,7 +82,8 @@ class Tangent:
     ) -> Float[Tensor, "width width"] | None:
         """``(J J^T + damping * scale * I)^{-1} change``; ``None`` where no factorisation exists.
 
-        Conjugate gradients stop at a residual of ``tolerance`` relative to ``change``.
+        Conjugate gradients stop at a residual of ``tolerance`` relative to ``change``, or after 600 steps with the best
+        they have: the caller checks what the step does.
         """
         shift = damping * self.scale
         if change.shape[-1] <= (DENSE_WIDTH if len(self.left) < DEEP else DENSE_WIDTH_DEEP):

@@ -41,7 +41,7 @@ class DigitsSettings:
     """
 
     ranks: Mapping[int, tuple[int, ...]] = field(
-        default_factory=lambda: {4: (1, 2, 4, 8, 12, 16, 20, 24, 28), 8: (2, 4, 6, 12, 14)}
+        default_factory=lambda: {4: (1, 2, 4, 8, 12, 16, 20, 24, 28), 8: (2, 4, 6, 14)}
     )
     epochs: int = 50
     batch: int = 64
