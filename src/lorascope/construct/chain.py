@@ -25,9 +25,11 @@ __all__ = ["Solution", "solve_match"]
 # A solution is taken without looking further when it is exact to about working precision and its adapters are no
 # larger than the frozen weights.
 EXACT = 1e-13
-# Beyond this width the path costs minutes; a two-factor product is then left to the Schur construction if that is good.
-PATH_WIDTH = 192
+# A two-factor product is left to the Schur construction at a residual of GOOD once time is up, and at GOOD_ENOUGH
+# beyond a width at which the path costs minutes.
 GOOD = 1e-11
+GOOD_ENOUGH = 1e-9
+PATH_WIDTH = 192
 # Below the threshold: residual, and size of the adapters relative to the frozen weights, at which rank is given up.
 SOUND = 1e-6
 TOO_LARGE = 1e6
@@ -157,7 +159,7 @@ def _satisfied(solution: Solution, weights: Tensor, width: int, depth: int) -> b
     if solution.method != "schur":
         return solution.residual < 1e-9
     small = solution.residual < EXACT and solution.factors.norm() <= frozen
-    return small or (depth == 2 and width > PATH_WIDTH and solution.residual < GOOD)
+    return small or (depth == 2 and width > PATH_WIDTH and solution.residual < GOOD_ENOUGH)
 
 
 def _score(solution: Solution) -> float:

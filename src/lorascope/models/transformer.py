@@ -63,6 +63,7 @@ class TransformerNetwork(nn.Module):
         embed_dim: int,
         num_heads: int,
         depth: int,
+        *,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> None:

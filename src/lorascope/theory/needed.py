@@ -156,7 +156,11 @@ def _padded_transformer(frozen: TransformerNetwork, target: TransformerNetwork) 
     if (target.embed_dim, target.num_heads) == (frozen.embed_dim, frozen.num_heads):
         return target
     padded = TransformerNetwork(
-        frozen.embed_dim, frozen.num_heads, frozen.depth, torch.Generator(), frozen.output.weight.dtype
+        frozen.embed_dim,
+        frozen.num_heads,
+        frozen.depth,
+        generator=torch.Generator(),
+        dtype=frozen.output.weight.dtype,
     )
     values = dict(target.named_parameters())
     for name, parameter in padded.named_parameters():
