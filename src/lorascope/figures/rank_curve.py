@@ -187,5 +187,6 @@ def _span(rows: Sequence[Row], cap: float) -> tuple[int, int] | None:
     values = [min(max(value, 1e-16), cap) for value in values if value is not None]
     if not values:
         return None
-    low = math.floor(math.log10(min(values)))
-    return low, max(math.ceil(math.log10(max(values))), low + 1)
+    # a quarter of a decade of room, so that no marker is cut by the edge
+    low = math.floor(math.log10(min(values)) - 0.25)
+    return low, max(math.ceil(math.log10(max(values)) + 0.25), low + 1)
