@@ -1,12 +1,13 @@
 """What every method returns: domains, certificates, adaptations."""
 
-from .adaptation import Adaptation, Certificate
+from .adaptation import EXACT, Adaptation, Certificate
 from .domain import Ball, Box, Domain, Region, region_of
 from .fnn_certificate import FNNBounds, Stage, bound_fnn, stages_of
 from .largest import largest_output
 from .transformer_certificate import TransformerBounds, bound_transformer, hidden_shift
 
 __all__ = [
+    "EXACT",
     "Adaptation",
     "Ball",
     "Box",

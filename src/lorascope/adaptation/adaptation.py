@@ -3,14 +3,18 @@
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from ..models import Adapter
 from .domain import Domain
 
-__all__ = ["Adaptation", "Certificate"]
+__all__ = ["EXACT", "Adaptation", "Certificate"]
 
 Model = TypeVar("Model", bound=nn.Module)
+
+# Error bound relative to the target's largest output at which an adaptation counts as exact.
+EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}
 
 
 @dataclass(frozen=True)

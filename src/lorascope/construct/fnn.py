@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..adaptation import Ball, Certificate, Domain, bound_fnn, largest_output, region_of, stages_of
+from ..adaptation import EXACT, Ball, Certificate, Domain, bound_fnn, largest_output, region_of, stages_of
 from ..models import FNN, Adapter, merge
 from ..theory import Match, Partition, coarser_dtype, fnn_matches, padded_biases
 from .chain import Solution
@@ -14,9 +14,6 @@ from .linearize import linearizing_biases
 __all__ = ["Solver", "adapt_fnn"]
 
 Solver = Callable[[Match, tuple[int, ...]], Solution]
-
-# Error bound relative to the target's largest output at which an adaptation counts as exact.
-EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}
 
 
 def adapt_fnn(

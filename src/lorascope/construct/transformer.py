@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..adaptation import Ball, Certificate, Domain, bound_transformer, hidden_shift, largest_output, region_of
+from ..adaptation import EXACT, Ball, Certificate, Domain, bound_transformer, hidden_shift, largest_output, region_of
 from ..linalg import product
 from ..models import Adapter, TransformerNetwork, merge
 from ..theory import Match, coarser_dtype
@@ -14,8 +14,6 @@ from .conditioning import condition_feed_forward
 
 __all__ = ["adapt_transformer"]
 
-# Error bound relative to the target's largest output at which an adaptation counts as exact.
-EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}
 TOKENS = 8
 
 
