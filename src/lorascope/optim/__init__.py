@@ -1,5 +1,6 @@
 """Optimisers with a leading members axis: many starts, many settings, one tensor program."""
 
 from .adam import Gradient, adam, by_autograd, cosine
+from .levenberg_marquardt import LeastSquares, Minimum, levenberg_marquardt
 
-__all__ = ["Gradient", "adam", "by_autograd", "cosine"]
+__all__ = ["Gradient", "LeastSquares", "Minimum", "adam", "by_autograd", "cosine", "levenberg_marquardt"]
