@@ -6,6 +6,7 @@ from time import monotonic
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam as fused_adam
 
 from ..shapes import Float
 
@@ -36,7 +37,7 @@ def by_autograd(loss: Callable[[int, Sequence[Tensor]], Float[Tensor, " members"
 
 def adam(
     gradient: Gradient,
-    parameters: Sequence[Float[Tensor, "members *shape"]],
+    parameters: Sequence[Float[Tensor, "members ..."]],
     steps: int,
     rates: Float[Tensor, " members"],
     *,
@@ -46,7 +47,7 @@ def adam(
     multipliers: Sequence[float] | None = None,
     deadline: float = math.inf,
     progress: Callable[[float], None] | None = None,
-) -> list[Float[Tensor, "members *shape"]]:
+) -> list[Float[Tensor, "members ..."]]:
     """Minimise every member's loss by Adam; members do not see each other.
 
     ``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g^2``,
@@ -69,30 +70,87 @@ def adam(
 
     Source: Kingma & Ba 2015. Cost: that of the gradients, and a few passes over the parameters.
     """
-    shapes = [parameter.shape[1:] for parameter in parameters]
-    sizes = [shape.numel() for shape in shapes]
-    members = len(rates)
-    state = torch.cat([parameter.detach().reshape(members, -1) for parameter in parameters], dim=1)
-    current = [part.view(members, *shape) for part, shape in zip(state.split(sizes, dim=1), shapes, strict=True)]
-    first, second = torch.zeros_like(state), torch.zeros_like(state)
-    step_sizes = rates.to(state)[:, None].expand_as(state).clone()
-    for part, factor in zip(step_sizes.split(sizes, dim=1), multipliers or [1.0] * len(sizes), strict=True):
-        part *= factor
-    decay = None if weight_decay is None or not weight_decay.any() else weight_decay.to(state)[:, None]
-    bottom = torch.empty_like(state)
+    decay = None if weight_decay is None or not weight_decay.any() else weight_decay
+    update = _Update(parameters, rates, multipliers or [1.0] * len(parameters), decay, betas)
     for step in range(steps):
-        _, found = gradient(step, current)
-        grads = torch.cat([part.reshape(members, -1) for part in found], dim=1)
-        if decay is not None:
-            grads.addcmul_(state, decay)
-        first.lerp_(grads, 1 - betas[0])
-        second.mul_(betas[1]).addcmul_(grads, grads, value=1 - betas[1])
-        torch.sqrt(second, out=bottom)
-        bottom.div_(math.sqrt(1 - betas[1] ** (step + 1))).add_(EPSILON)
-        factor = schedule((step + 1) / steps) if schedule else 1.0
-        state.addcmul_(step_sizes, first / bottom, value=-factor / (1 - betas[0] ** (step + 1)))
+        _, found = gradient(step, update.current)
+        update(found, schedule((step + 1) / steps) if schedule else 1.0)
         if progress is not None:
             progress((step + 1) / steps)
         if monotonic() > deadline:
             break
-    return [part.clone() for part in current]
+    return [part.clone() for part in update.current]
+
+
+class _Update:
+    """Adam's update in one fused pass, each entry at its own rate.
+
+    torch's fused pass knows one rate for all entries. It runs on ``scaled = state / rate`` with rate 1, which is the
+    same update in other units; entries of rate 0 stay. The state is flat, one parameter after the other.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        rates: Tensor,
+        multipliers: Sequence[float],
+        decay: Tensor | None,
+        betas: tuple[float, float],
+    ) -> None:
+        shapes = [parameter.shape for parameter in parameters]
+        self.state, self.betas = _flat(parameters), betas
+        self.current = _views(self.state, shapes)
+        self.rates = _flat(
+            [
+                (_column(rates, part) * factor).expand_as(part)
+                for part, factor in zip(self.current, multipliers, strict=True)
+            ]
+        )
+        still = self.rates == 0
+        self.still = (still, self.state[still]) if bool(still.any()) else None
+        self.scaled = self.state / torch.where(still, 1.0, self.rates)
+        self.decay = None if decay is None else [_column(decay, part) for part in self.current]
+        self.decayed = [] if decay is None else _views(torch.empty_like(self.state), shapes)
+        self.lists = [_views(flat, shapes) for flat in (self.scaled, *torch.zeros(2, *self.state.shape).to(self.state))]
+        self.counts = [torch.zeros((), dtype=torch.float32, device=self.state.device) for _ in shapes]
+
+    def __call__(self, grads: Sequence[Tensor], factor: float) -> None:
+        if self.decay is None:
+            grads = [part.contiguous() for part in grads]
+        else:
+            for part, value, decay, out in zip(grads, self.current, self.decay, self.decayed, strict=True):
+                torch.addcmul(part, value, decay, out=out)
+            grads = self.decayed
+        scaled, first, second = self.lists
+        fused_adam(
+            scaled,
+            list(grads),
+            first,
+            second,
+            [],
+            self.counts,
+            fused=True,
+            amsgrad=False,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            lr=factor,
+            weight_decay=0.0,
+            eps=EPSILON,
+            maximize=False,
+        )
+        torch.mul(self.scaled, self.rates, out=self.state)
+        if self.still is not None:
+            self.state[self.still[0]] = self.still[1]
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
+def _views(flat: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+    parts = flat.split([shape.numel() for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _column(members: Tensor, like: Tensor) -> Tensor:
+    return members.to(like).view(-1, *[1] * (like.ndim - 1))
