@@ -126,8 +126,79 @@ class _Job:
     partition: Partition | None
     domain: Domain
     source: InputSource
-    samples: Tensor | None
-    sampler: Sampler | None
+    samples: Tensor
     seconds: float
     generator: torch.Generator
     profile: ProfileName
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An adaptation, with what a refinement of more rank starts from."""
+
+    adaptation: Adaptation[Model]
+    loss: float
+    network: RefinedFNN | None = None
+
+
+def _job(
+    frozen: Model,
+    target: Model,
+    partition: Sequence[Sequence[int]] | None,
+    domain: Domain | None,
+    samples: Tensor | None,
+    sampler: Sampler | None,
+    seconds: float,
+    generator: torch.Generator | None,
+    profile: ProfileName,
+) -> _Job:
+    """Every fault of the input is found here, before any work is done."""
+    check_pair(frozen, target)
+    profile_named(profile)
+    if not seconds >= 0:
+        raise SpecError(f"seconds must be at least 0 (0 is the closed form alone), got {seconds!r}")
+    groups = check_partition(frozen, target, partition)
+    like = next(iter(frozen.parameters())).detach()
+    source_of = generator or torch.Generator().manual_seed(0)
+    if isinstance(target, FNN):
+        shape: tuple[int, ...] = (target.linears[0].weight.shape[1],)
+        width = frozen.width if isinstance(frozen, FNN) else 0
+    else:
+        shape, width = (-1, target.embed_dim), target.embed_dim
+    drawn = draw_samples(shape, samples, sampler, source_of, like)
+    source = input_source(tuple(drawn.shape[1:]), samples, sampler, source_of, like.device)
+    place = Ball(6 * width**0.5) if domain is None else domain
+    region_of(place, width, shape[-1], like)
+    return _Job(frozen, target, groups, place, source, drawn, seconds, source_of, profile)
+
+
+def _refine(
+    job: _Job, ranks: Mapping[str, int], lower: _Found | None, progress: Progress | None
+) -> _Found:
+    """One rank: exact where it can be, refined where it cannot; never worse than ``lower``."""
+    started = perf_counter()
+    if isinstance(job.frozen, FNN) and isinstance(job.target, FNN):
+        with threads_for(job.frozen.width):
+            found = _refine_fnn(job, job.frozen, job.target, ranks, lower, progress)
+    else:
+        found = _refine_transformer(job, ranks, lower, progress)
+    if lower is not None and lower.loss < found.loss:
+        found = lower
+    return replace(found, adaptation=replace(found.adaptation, seconds=perf_counter() - started))
+
+
+def _exact(job: _Job, ranks: Mapping[str, int], partition: Partition | None) -> _Found | None:
+    """The exact adaptation, where these ranks suffice for one."""
+    matches = matches_for(job.frozen, job.target, partition)
+    if not all(match.closed_by(tuple(ranks[name] for name in match.names)) for match in matches):
+        return None
+    adaptation = stable(
+        job.frozen,
+        job.target,
+        ranks=ranks,
+        partition=None if job.frozen.activation == "identity" else partition,
+        domain=job.domain,
+        samples=job.samples,
+        seconds=job.seconds,
+    )
+    return _Found(adaptation, _loss(adaptation.model, job))

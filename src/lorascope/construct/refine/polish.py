@@ -55,8 +55,8 @@ def polish_pool(
         (profile.finalists, training, profile.final_steps, 1e-2),
         (1, None, profile.last_steps, 1e-3),
     ]
-    for count, data, steps, damping in rounds:
-        data = data or _labelled(target, source, profile.last_samples)
+    for count, given, steps, damping in rounds:
+        data = given or _labelled(target, source, profile.last_samples)
         chosen = distinct(leaders, SAME_LATER, FINALISTS_A_FAMILY)[:count] if count < len(leaders) else leaders
         for candidate in chosen:
             if monotonic() > deadline:

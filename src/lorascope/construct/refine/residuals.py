@@ -13,7 +13,7 @@ from .point import Point, forward
 __all__ = ["NetworkResiduals"]
 
 # Samples at a time: the Jacobians of so many fit in the cache.
-CHUNK = 1000
+CHUNK = 500
 # Below this loss the normal equations are formed in float64: float32 no longer resolves the residuals.
 COARSE = 1e-6
 # Singular values of a balanced factor are kept at least this large, or no step would ever wake its direction.
@@ -134,23 +134,25 @@ def _accumulate(
         hidden = torch.relu(hidden @ weight.T + bias)
         active.append((hidden > 0).to(hidden))
     back = _jacobians(weights, active)  # n out units, each
+    sides = [torch.cat([jacobian @ layer.left, jacobian], 2) for jacobian, layer in zip(back, layers, strict=True)]
     residual = (hidden - outputs)[:, None, :]
-    for first, (layer, jacobian) in enumerate(zip(layers, back, strict=True)):
-        pulled = (residual @ jacobian)[:, 0]  # n units
-        sides = (pulled @ layer.left, pulled)
+    for first, side in enumerate(sides):
+        rank = layers[first].left.shape[1]
+        cuts = (slice(0, rank), slice(rank, None))
+        pulled = (residual @ side)[:, 0]  # n rank+units
         for part in (0, 1):
             rows = slice(offsets[2 * first + part], offsets[2 * first + part + 1])
-            gradient[rows] += (sides[part].T @ inner[first][part]).reshape(-1)
+            gradient[rows] += (pulled[:, cuts[part]].T @ inner[first][part]).reshape(-1)
         for second in range(first, len(layers)):
-            kernel = jacobian.mT @ back[second]  # n units units'
-            through = layer.left.T @ kernel
-            other = layers[second].left
-            kernels = {(0, 0): through @ other, (0, 1): through, (1, 0): kernel @ other, (1, 1): kernel}
-            for (part, other_part), found in kernels.items():
+            kernel = torch.bmm(side.mT, sides[second])
+            others = (slice(0, layers[second].left.shape[1]), slice(layers[second].left.shape[1], None))
+            for part, other in ((0, 0), (0, 1), (1, 0), (1, 1)):
                 rows = slice(offsets[2 * first + part], offsets[2 * first + part + 1])
-                columns = slice(offsets[2 * second + other_part], offsets[2 * second + other_part + 1])
+                columns = slice(offsets[2 * second + other], offsets[2 * second + other + 1])
                 if columns.start >= rows.start and rows.stop > rows.start and columns.stop > columns.start:
-                    matrix[rows, columns] += _kronecker_sum(found, inner[first][part], inner[second][other_part])
+                    matrix[rows, columns] += _kronecker_sum(
+                        kernel[:, cuts[part], others[other]], inner[first][part], inner[second][other]
+                    )
 
 
 def _jacobians(weights: list[Tensor], active: list[Tensor]) -> list[Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...models import FNN
-from ...optim import adam, by_autograd, cosine
+from ...optim import LayeredGradient, adam, cosine
 from ...shapes import Float
 from .family import Family
 from .point import Point, forward, mean_square
@@ -75,22 +75,15 @@ def descend(
     """
     weights = [layer.weight.detach().float() for layer in target.linears]
     shifts = [torch.zeros(len(w)).to(w) if b is None else b.detach().float() for w, b in _pairs(target)]
-    frozen = [weight.float() for weight in family.weights]
 
-    def loss(_step: int, parts: list[Tensor]) -> Tensor:
+    def batches(_step: int) -> tuple[Tensor, Tensor]:
         inputs = source.draw(BATCH).float()
-        with torch.no_grad():
-            wanted = forward(weights, shifts, inputs)
-        point = Point.of(parts)
-        hidden = inputs.expand(len(parts[0]), *inputs.shape)
-        for weight, b, a, bias in zip(frozen, point.left, point.right, point.biases, strict=True):
-            hidden = torch.relu(torch.baddbmm(bias[:, None, :], hidden, (weight + b @ a).mT))
-        return (hidden - wanted).square().mean((1, 2))
+        return inputs, forward(weights, shifts, inputs)
 
-    parts = [part.float() for part in begin.parts()]
+    gradient = LayeredGradient([weight.float() for weight in family.weights], batches)
+    parts = [part.float().contiguous() for part in begin.parts()]
     rates = torch.full((len(parts[0]),), 2 * schedule.rate)
     decay = torch.full_like(rates, schedule.decay)
-    gradient = by_autograd(loss)
     parts = adam(gradient, parts, schedule.first, rates, betas=BETAS, weight_decay=decay, deadline=deadline)
     losses = mean_square(family, Point.of(parts), validation[0][:2000], validation[1][:2000])
     keep = losses.nan_to_num(torch.inf, torch.inf).argsort()[: schedule.kept]
