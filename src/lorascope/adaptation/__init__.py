@@ -4,6 +4,7 @@ from .adaptation import EXACT, Adaptation, Certificate
 from .domain import Ball, Box, Domain, Region, region_of
 from .fnn_certificate import FNNBounds, Stage, bound_fnn, stages_of
 from .largest import largest_output
+from .networks import bound_networks
 from .transformer_certificate import TransformerBounds, bound_transformer, hidden_shift
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Stage",
     "TransformerBounds",
     "bound_fnn",
+    "bound_networks",
     "bound_transformer",
     "hidden_shift",
     "largest_output",

@@ -11,7 +11,7 @@ from .domain import Domain
 
 __all__ = ["EXACT", "Adaptation", "Certificate"]
 
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model", bound=nn.Module, covariant=True)
 
 # Error bound relative to the target's largest output at which an adaptation counts as exact.
 EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}

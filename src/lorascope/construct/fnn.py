@@ -119,7 +119,7 @@ def _certify(found: Realised, target: FNN, partition: Partition, domain: Domain,
     limit = EXACT[coarser_dtype(model, target)] * largest
     exact = found.closed and bounds.error <= limit
     if bounds.inactive:
-        conditions.append(f"groups {list(bounds.inactive)}: rounding may switch hidden ReLUs off; only a trivial bound")
+        conditions.append(f"groups {list(bounds.inactive)}: hidden ReLUs may switch off; bounded by relaxation")
     if found.closed and not exact:
         conditions.append(
             f"rounding: the ranks suffice, but the error bound is {bounds.error:.3g} (floating point alone "

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...adaptation import Domain
 from ...models import FNN
-from ...theory import Partition
+from ...theory import Match, Partition
 from ..chain import Solution, solve_match
 from ..fnn import Realised, realise_fnn
 from .family import Family, families
@@ -154,7 +154,7 @@ def _written(
 ) -> RefinedFNN:
     """The candidate whose adapters do best: the first, unless writing it down as adapters costs accuracy."""
 
-    def solve(match: object, given: tuple[int, ...]) -> Solution:
+    def solve(match: Match, given: tuple[int, ...]) -> Solution:
         return solve_match(match, given)
 
     best: dict[str, Candidate] = {}

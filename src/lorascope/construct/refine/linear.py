@@ -16,9 +16,7 @@ from .source import InputSource
 __all__ = ["refine_linear"]
 
 
-def refine_linear(
-    frozen: FNN, target: FNN, ranks: Mapping[str, int], source: InputSource, domain: Domain
-) -> tuple[Realised, FNN]:
+def refine_linear(frozen: FNN, target: FNN, ranks: Mapping[str, int], source: InputSource, domain: Domain) -> Realised:
     """Adapters and biases of the least ``E |f - fbar|^2`` for linear networks.
 
     ``prod (W_l + D_l) = P + LR_r(E C) C^+`` with ``C C^T = E x x^T`` (about the mean, where biases are free).
@@ -28,9 +26,6 @@ def refine_linear(
         ranks: parameter name -> cap.
         source: of inputs.
         domain: of the certificate.
-
-    Returns:
-        The adapters, and the linear map they were to reach as a network of one layer.
 
     Source: Eckart & Young 1936 in the metric of the inputs; Zeng & Lee 2024, Lemma 1, for the spectral norm.
     Cost O(depth width^3).
@@ -49,7 +44,7 @@ def refine_linear(
     def solve(match: Match, given: tuple[int, ...]) -> Solution:
         return solve_match(match, given)
 
-    return realise_fnn(frozen, aim, ranks, everything, domain, solve), aim
+    return realise_fnn(frozen, aim, ranks, everything, domain, solve)
 
 
 def _moments(source: InputSource, centred: bool) -> tuple[Tensor, Tensor]:
