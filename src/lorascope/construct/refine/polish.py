@@ -22,7 +22,6 @@ __all__ = ["distinct", "polish_pool"]
 SAME, SAME_LATER = 2e-3, 1e-3
 # A candidate this many times above the best is left out.
 HOPELESS = 1.6
-FINALISTS_A_FAMILY = 2
 
 Labelled = tuple[Float[Tensor, "samples inp"], Float[Tensor, "samples out"]]
 
@@ -47,26 +46,17 @@ def polish_pool(
         profile: how many, how long.
         deadline: of :func:`time.monotonic`.
     """
-    training = _labelled(target, source, profile.samples)
     leaders = distinct(pool, SAME, profile.quota, HOPELESS)
     rest = [candidate for candidate in pool if candidate not in leaders]
-    rounds = [
-        (len(leaders), training, profile.steps, 1e-2),
-        (profile.finalists, training, profile.final_steps, 1e-2),
-        (1, None, profile.last_steps, 1e-3),
-    ]
-    for count, given, steps, damping in rounds:
-        data = given or _labelled(target, source, profile.last_samples)
-        chosen = distinct(leaders, SAME_LATER, FINALISTS_A_FAMILY)[:count] if count < len(leaders) else leaders
-        for candidate in chosen:
+    for number, plan in enumerate(profile.rounds):
+        data = _labelled(target, source, plan.samples)
+        apart = SAME if number == 0 else SAME_LATER
+        for candidate in distinct(leaders, apart, plan.count)[: plan.count]:
             if monotonic() > deadline:
                 return
-            leaders = [
-                _polished(one, data, validation, steps, damping, deadline) if one is candidate else one
-                for one in leaders
-            ]
+            better = _polished(candidate, data, validation, plan.steps, deadline)
+            leaders = [better if one is candidate else one for one in leaders]
             yield [*leaders, *rest]
-        leaders.sort(key=lambda one: one.loss)
 
 
 def distinct(pool: list[Candidate], apart: float, quota: int, hopeless: float = math.inf) -> list[Candidate]:
@@ -81,11 +71,9 @@ def distinct(pool: list[Candidate], apart: float, quota: int, hopeless: float = 
     return found
 
 
-def _polished(
-    candidate: Candidate, data: Labelled, validation: Labelled, steps: int, damping: float, deadline: float
-) -> Candidate:
+def _polished(candidate: Candidate, data: Labelled, validation: Labelled, steps: int, deadline: float) -> Candidate:
     problem = NetworkResiduals(candidate.family, *data)
-    found = levenberg_marquardt(problem, problem.flat(candidate.point), steps, damping=damping, deadline=deadline)
+    found = levenberg_marquardt(problem, problem.flat(candidate.point), steps, deadline=deadline)
     point = problem.point(found.point)
     loss = float(mean_square(candidate.family, point, *validation))
     return replace(candidate, loss=loss, point=point) if loss < candidate.loss else candidate

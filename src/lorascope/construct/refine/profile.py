@@ -5,9 +5,24 @@ from typing import Literal
 
 from ...errors import SpecError
 
-__all__ = ["PROFILES", "Profile", "ProfileName", "profile_named"]
+__all__ = ["PROFILES", "Profile", "ProfileName", "Round", "profile_named"]
 
 ProfileName = Literal["full", "fast"]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of Levenberg-Marquardt.
+
+    Attributes:
+        count: candidates that take part, the best of all families.
+        samples: inputs.
+        steps: at most so many for each.
+    """
+
+    count: int
+    samples: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -18,12 +33,9 @@ class Profile:
         starts: over all families together; those that linearise everything need fewer.
         linear_starts: of such a family.
         first, second: Adam steps of all starts, and of the best.
-        kept: starts a family keeps after the first round.
-        quota: distinct optima a family sends to the Gauss-Newton rounds.
-        samples: inputs of those rounds.
-        steps: of the first of them.
-        finalists, final_steps: how many go on, and for how long.
-        last_samples, last_steps: of the winner's round.
+        kept: starts a family keeps after the first of them.
+        quota: distinct optima a family sends to the first round.
+        rounds: of Levenberg-Marquardt, each with fewer candidates and more work on each.
     """
 
     starts: int
@@ -32,17 +44,12 @@ class Profile:
     second: int
     kept: int
     quota: int
-    samples: int
-    steps: int
-    finalists: int
-    final_steps: int
-    last_samples: int
-    last_steps: int
+    rounds: tuple[Round, ...]
 
 
 PROFILES: dict[str, Profile] = {
-    "full": Profile(128, 16, 400, 1200, 12, 3, 4000, 10, 4, 30, 16000, 10),
-    "fast": Profile(96, 16, 300, 900, 8, 1, 4000, 8, 1, 20, 12000, 6),
+    "full": Profile(128, 16, 400, 1200, 12, 3, (Round(12, 4000, 10), Round(4, 4000, 30), Round(1, 16000, 10))),
+    "fast": Profile(96, 16, 300, 900, 8, 1, (Round(4, 4000, 8), Round(1, 4000, 20), Round(1, 12000, 6))),
 }
 
 
