@@ -11,7 +11,7 @@ from .domain import Domain
 
 __all__ = ["EXACT", "Adaptation", "Certificate"]
 
-Model = TypeVar("Model", bound=nn.Module, covariant=True)
+Model_co = TypeVar("Model_co", bound=nn.Module, covariant=True)
 
 # Error bound relative to the target's largest output at which an adaptation counts as exact.
 EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}
@@ -42,7 +42,7 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class Adaptation(Generic[Model]):
+class Adaptation(Generic[Model_co]):
     """Adapters for a frozen model, the model with them merged in, and the certificate.
 
     Attributes:
@@ -54,7 +54,7 @@ class Adaptation(Generic[Model]):
         seconds: wall time it took.
     """
 
-    model: Model
+    model: Model_co
     adapters: dict[str, Adapter]
     biases: dict[str, Tensor]
     certificate: Certificate

@@ -101,7 +101,7 @@ def refine_fnn(
         say(0.7 * index / len(given), f"Adam, layers {family.name}")
         count = profile.linear_starts if len(family.runs) == len(family.groups) else profile.starts // len(given)
         begin = starts(family, frozen, target, moments, max(8, count), generator)
-        schedule = Schedule(profile.first, profile.second, profile.kept, decay=decay)
+        schedule = Schedule(profile.first, profile.second // len(given), profile.kept, decay=decay)
         end = monotonic() + (deadline - monotonic()) * 0.8 / (len(given) - index)
         pool += descend(family, begin, target, source, validation, schedule, end)
     if not notes:

@@ -32,7 +32,8 @@ class Profile:
     Attributes:
         starts: over all families together; those that linearise everything need fewer.
         linear_starts: of such a family.
-        first, second: Adam steps of all starts, and of the best.
+        first: Adam steps of all starts.
+        second: of the best, over all families together.
         kept: starts a family keeps after the first of them.
         quota: distinct optima a family sends to the first round.
         rounds: of Levenberg-Marquardt, each with fewer candidates and more work on each.
@@ -48,8 +49,24 @@ class Profile:
 
 
 PROFILES: dict[str, Profile] = {
-    "full": Profile(128, 16, 400, 1200, 12, 3, (Round(12, 4000, 10), Round(4, 4000, 30), Round(1, 16000, 10))),
-    "fast": Profile(96, 16, 300, 900, 8, 1, (Round(4, 4000, 8), Round(1, 4000, 20), Round(1, 12000, 6))),
+    "full": Profile(
+        starts=256,
+        linear_starts=16,
+        first=600,
+        second=8000,
+        kept=16,
+        quota=4,
+        rounds=(Round(10, 4000, 10), Round(4, 4000, 30), Round(1, 16000, 10)),
+    ),
+    "fast": Profile(
+        starts=96,
+        linear_starts=16,
+        first=400,
+        second=4000,
+        kept=8,
+        quota=2,
+        rounds=(Round(4, 4000, 8), Round(1, 4000, 20), Round(1, 12000, 6)),
+    ),
 }
 
 
