@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...adaptation import Adaptation, Ball, Certificate, Domain, bound_networks, region_of
 from ...errors import SpecError
-from ...models import FNN, TransformerNetwork
+from ...models import FNN
 from ...theory import Model, Partition, check_pair, find_partition, fnn_matches, matches_for
 from ..inputs import Sampler, check_partition, draw_samples
 from ..stable import stable
@@ -44,7 +44,7 @@ class Job:
 class Found:
     """An adaptation, with what a refinement of more rank starts from."""
 
-    adaptation: Adaptation[FNN] | Adaptation[TransformerNetwork]
+    adaptation: Adaptation[Model]
     loss: float
     network: RefinedFNN | None = None
 
