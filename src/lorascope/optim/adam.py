@@ -92,6 +92,7 @@ class Adam:
 
     Attributes:
         parameters: as they are now; changed in place by each step.
+        flat: the same numbers, one parameter after the other.
         gradients: one slot a parameter; a gradient written there need not be copied.
     """
 
@@ -105,21 +106,21 @@ class Adam:
         multipliers: Sequence[float] | None = None,
     ) -> None:
         shapes = [parameter.shape for parameter in parameters]
-        self._betas, self._state = betas, _flat(parameters)
-        self.parameters = _views(self._state, shapes)
+        self._betas, self.flat = betas, _flat(parameters)
+        self.parameters = _views(self.flat, shapes)
         factors = [1.0] * len(shapes) if multipliers is None else multipliers
         self._rates = _flat(
             [_spread(rates * factor, like) for factor, like in zip(factors, self.parameters, strict=True)]
         )
         still = self._rates == 0
-        self._still = (still, self._state[still]) if bool(still.any()) else None
-        self._scaled = self._state / torch.where(still, 1.0, self._rates)
+        self._still = (still, self.flat[still]) if bool(still.any()) else None
+        self._scaled = self.flat / torch.where(still, 1.0, self._rates)
         decays = weight_decay is not None and bool(weight_decay.any())
         self._decay = _flat([_spread(weight_decay, like) for like in self.parameters]) if decays else None
-        self._gradient = torch.zeros_like(self._state)
+        self._gradient = torch.zeros_like(self.flat)
         self.gradients = _views(self._gradient, shapes)
-        self._first, self._second = torch.zeros_like(self._state), torch.zeros_like(self._state)
-        self._count = torch.zeros((), dtype=torch.float32, device=self._state.device)
+        self._first, self._second = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+        self._count = torch.zeros((), dtype=torch.float32, device=self.flat.device)
 
     def step(self, gradients: Sequence[Tensor], factor: float = 1.0) -> None:
         """Move the parameters.
@@ -131,7 +132,7 @@ class Adam:
         if gradients is not self.gradients:
             torch.cat([part.reshape(-1) for part in gradients], out=self._gradient)
         if self._decay is not None:
-            self._gradient.addcmul_(self._state, self._decay)
+            self._gradient.addcmul_(self.flat, self._decay)
         fused_adam(
             [self._scaled],
             [self._gradient],
@@ -148,9 +149,9 @@ class Adam:
             eps=EPSILON,
             maximize=False,
         )
-        torch.mul(self._scaled, self._rates, out=self._state)
+        torch.mul(self._scaled, self._rates, out=self.flat)
         if self._still is not None:
-            self._state[self._still[0]] = self._still[1]
+            self.flat[self._still[0]] = self._still[1]
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

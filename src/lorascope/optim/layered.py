@@ -46,7 +46,8 @@ class LayeredGradient:
 
     Args:
         weights: frozen ``W_l``, first layer first: (out, inp) for all members, or (members, out, inp).
-        batches: step -> inputs (batch, inp) and targets (batch, out); either may have a members axis in front.
+        batches: step -> inputs (batch, inp) and targets (batch, out); either may have a members axis in front. None for
+            callers of :meth:`visit` alone.
         activation: ``"relu"`` after every layer, or ``"identity"``.
         adapted: layers with factors; default all that are not in ``full``.
         full: layers whose whole weight is a parameter; what ``weights`` has for them sets the shape only.
@@ -71,7 +72,7 @@ class LayeredGradient:
     def __init__(
         self,
         weights: Sequence[Float[Tensor, "... _ _"]],
-        batches: Callable[[int], Batch],
+        batches: Callable[[int], Batch] | None = None,
         activation: str = "relu",
         *,
         adapted: Iterable[int] | None = None,
@@ -90,12 +91,15 @@ class LayeredGradient:
         self._biased = [layer for layer, bias in enumerate(self._fixed) if bias is None]
         self._check_layers()
         self._seen: list[Tensor] = []
+        self._unknown = torch.empty(0)
         self._grads: list[Tensor] = []
         self._members: list[Members] = []
         self._buffers: dict[tuple[int, int], Buffers] = {}
 
     def __call__(self, step: int, parameters: Sequence[Tensor]) -> tuple[Float[Tensor, " members"], Sequence[Tensor]]:
         """The losses on the batch of this step, and the gradient of each parameter."""
+        if self._batches is None:
+            raise SpecError("this LayeredGradient was made without batches; call visit with a batch instead")
         return self.visit(parameters, self._batches(step))[0], self._grads
 
     def losses(self, parameters: Sequence[Tensor], batch: Batch) -> Float[Tensor, " members"]:
@@ -121,7 +125,9 @@ class LayeredGradient:
         """
         with torch.no_grad():
             self._bind(parameters, into)
-            trained, held_out = (parameters[0].new_full((len(parameters[0]),), torch.nan) for _ in range(2))
+            like, number = parameters[0], len(parameters[0])
+            trained = like.new_empty(number) if batch is not None and losses else self._unknown
+            held_out = like.new_empty(number) if validation is not None else self._unknown
             train, validate = (None if part is None else self._checked(part) for part in (batch, validation))
             for members in self._members:
                 members.merge()
@@ -163,7 +169,7 @@ class LayeredGradient:
         if _same(parameters, self._seen) and (into is None or _same(into, self._grads)):
             return
         self._check_parameters(parameters)
-        self._seen = list(parameters)
+        self._seen, self._unknown = list(parameters), parameters[0].new_full((len(parameters[0]),), torch.nan)
         self._grads = [torch.zeros_like(parameter) for parameter in parameters] if into is None else list(into)
         found, grads = self._by_layer(self._seen), self._by_layer(self._grads)
         number = len(parameters[0])
