@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..adaptation import Sampler, check_samples
-from ..errors import SpecError
+from ..errors import ShapeError, SpecError
 from ..models import FNN
 from ..theory import Model
 
@@ -31,7 +31,7 @@ class Batches:
 
     Raises:
         SpecError: samples and sampler both given, or samples that are not finite.
-        ShapeError: samples of another width.
+        ShapeError: samples of another width, or another number from the sampler.
     """
 
     def __init__(
@@ -66,7 +66,10 @@ class Batches:
         if self._samples is not None:
             return self._samples[self._next_rows(len(self._samples))]
         if self._sampler is not None:
-            return self._usable(self._sampler(self.batch))
+            found = self._usable(self._sampler(self.batch))
+            if len(found) != self.batch:
+                raise ShapeError(f"the sampler was asked for {self.batch} samples, got {len(found)}")
+            return found
         shape = [TOKENS if length < 0 else length for length in self._shape]
         source = self._generator
         draws = torch.randn(self.batch, *shape, generator=source, dtype=self._like.dtype, device=source.device)
