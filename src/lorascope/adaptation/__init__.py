@@ -3,6 +3,7 @@
 from .adaptation import EXACT, Adaptation, Certificate
 from .domain import Ball, Box, Domain, Region, region_of
 from .fnn_certificate import FNNBounds, Stage, bound_fnn, stages_of
+from .inputs import Sampler, check_ranks, check_samples, draw_samples
 from .largest import largest_output
 from .networks import bound_networks
 from .transformer_certificate import TransformerBounds, bound_transformer, hidden_shift
@@ -16,11 +17,15 @@ __all__ = [
     "Domain",
     "FNNBounds",
     "Region",
+    "Sampler",
     "Stage",
     "TransformerBounds",
     "bound_fnn",
     "bound_networks",
     "bound_transformer",
+    "check_ranks",
+    "check_samples",
+    "draw_samples",
     "hidden_shift",
     "largest_output",
     "region_of",

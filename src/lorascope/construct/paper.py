@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..adaptation import Adaptation, Domain
+from ..adaptation import Adaptation, Domain, Sampler
 from ..linalg import product
 from ..models import FNN
 from ..theory import Match, Model, uniform_partition
 from .chain import Solution
 from .correction import correction_of
-from .inputs import Sampler
 from .split import split
 from .stable import adapt_with
 

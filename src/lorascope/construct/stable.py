@@ -6,12 +6,12 @@ from time import monotonic, perf_counter
 import torch
 from torch import Tensor
 
-from ..adaptation import Adaptation, Certificate, Domain
+from ..adaptation import Adaptation, Certificate, Domain, Sampler, check_ranks, draw_samples
 from ..models import FNN, Adapter, TransformerNetwork
 from ..theory import Match, Model, check_pair, find_partition
 from .chain import Solution, solve_match
 from .fnn import Solver, adapt_fnn
-from .inputs import Sampler, check_partition, check_ranks, draw_samples
+from .inputs import check_partition
 from .threads import threads_for
 from .transformer import adapt_transformer
 

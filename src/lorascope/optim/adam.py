@@ -10,7 +10,7 @@ from torch.optim.adam import adam as fused_adam
 
 from ..shapes import Float
 
-__all__ = ["Gradient", "adam", "by_autograd", "cosine"]
+__all__ = ["Adam", "Gradient", "adam", "by_autograd", "cosine"]
 
 # (step from 0, parameters) -> (loss of each member, gradient of each parameter)
 Gradient = Callable[[int, Sequence[Tensor]], tuple[Float[Tensor, " members"], Sequence[Tensor]]]
@@ -70,77 +70,88 @@ def adam(
 
     Source: Kingma & Ba 2015. Cost: that of the gradients, and a few passes over the parameters.
     """
-    decay = None if weight_decay is None or not weight_decay.any() else weight_decay
-    update = _Update(parameters, rates, multipliers or [1.0] * len(parameters), decay, betas)
+    state = Adam(parameters, rates, betas=betas, weight_decay=weight_decay, multipliers=multipliers)
     for step in range(steps):
-        _, found = gradient(step, update.current)
-        update(found, schedule((step + 1) / steps) if schedule else 1.0)
+        _, found = gradient(step, state.parameters)
+        state.step(found, schedule((step + 1) / steps) if schedule else 1.0)
         if progress is not None:
             progress((step + 1) / steps)
         if monotonic() > deadline:
             break
-    return [part.clone() for part in update.current]
+    return [part.clone() for part in state.parameters]
 
 
-class _Update:
-    """Adam's update in one fused pass, each entry at its own rate.
+class Adam:
+    """The state of :func:`adam`, for callers that decide themselves when to step.
 
-    torch's fused pass knows one rate for all entries. It runs on ``scaled = state / rate`` with rate 1, which is the
-    same update in other units; entries of rate 0 stay. The state is flat, one parameter after the other.
+    One fused pass over one flat tensor a step. torch's fused pass knows one rate for all entries, so it runs on the
+    parameters divided by their rates, with rate 1: the same update in other units. Entries of rate 0 stay.
+
+    Args:
+        parameters, rates, betas, weight_decay, multipliers: as in :func:`adam`.
+
+    Attributes:
+        parameters: as they are now; changed in place by each step.
+        flat: the same numbers, one parameter after the other.
+        gradients: one slot a parameter; a gradient written there need not be copied.
     """
 
     def __init__(
         self,
-        parameters: Sequence[Tensor],
-        rates: Tensor,
-        multipliers: Sequence[float],
-        decay: Tensor | None,
-        betas: tuple[float, float],
+        parameters: Sequence[Float[Tensor, "members ..."]],
+        rates: Float[Tensor, " members"],
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: Float[Tensor, " members"] | None = None,
+        multipliers: Sequence[float] | None = None,
     ) -> None:
         shapes = [parameter.shape for parameter in parameters]
-        self.state, self.betas = _flat(parameters), betas
-        self.current = _views(self.state, shapes)
-        self.rates = _flat(
-            [
-                (_column(rates, part) * factor).expand_as(part)
-                for part, factor in zip(self.current, multipliers, strict=True)
-            ]
+        self._betas, self.flat = betas, _flat(parameters)
+        self.parameters = _views(self.flat, shapes)
+        factors = [1.0] * len(shapes) if multipliers is None else multipliers
+        self._rates = _flat(
+            [_spread(rates * factor, like) for factor, like in zip(factors, self.parameters, strict=True)]
         )
-        still = self.rates == 0
-        self.still = (still, self.state[still]) if bool(still.any()) else None
-        self.scaled = self.state / torch.where(still, 1.0, self.rates)
-        self.decay = None if decay is None else [_column(decay, part) for part in self.current]
-        self.decayed = [] if decay is None else _views(torch.empty_like(self.state), shapes)
-        self.lists = [_views(flat, shapes) for flat in (self.scaled, *torch.zeros(2, *self.state.shape).to(self.state))]
-        self.counts = [torch.zeros((), dtype=torch.float32, device=self.state.device) for _ in shapes]
+        still = self._rates == 0
+        self._still = (still, self.flat[still]) if bool(still.any()) else None
+        self._scaled = self.flat / torch.where(still, 1.0, self._rates)
+        decays = weight_decay is not None and bool(weight_decay.any())
+        self._decay = _flat([_spread(weight_decay, like) for like in self.parameters]) if decays else None
+        self._gradient = torch.zeros_like(self.flat)
+        self.gradients = _views(self._gradient, shapes)
+        self._first, self._second = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+        self._count = torch.zeros((), dtype=torch.float32, device=self.flat.device)
 
-    def __call__(self, grads: Sequence[Tensor], factor: float) -> None:
-        if self.decay is None:
-            grads = [part.contiguous() for part in grads]
-        else:
-            for part, value, decay, out in zip(grads, self.current, self.decay, self.decayed, strict=True):
-                torch.addcmul(part, value, decay, out=out)
-            grads = self.decayed
-        scaled, first, second = self.lists
+    def step(self, gradients: Sequence[Tensor], factor: float = 1.0) -> None:
+        """Move the parameters.
+
+        Args:
+            gradients: one a parameter; where they are :attr:`gradients` themselves, weight decay is added in place.
+            factor: on all rates.
+        """
+        if gradients is not self.gradients:
+            torch.cat([part.reshape(-1) for part in gradients], out=self._gradient)
+        if self._decay is not None:
+            self._gradient.addcmul_(self.flat, self._decay)
         fused_adam(
-            scaled,
-            list(grads),
-            first,
-            second,
+            [self._scaled],
+            [self._gradient],
+            [self._first],
+            [self._second],
             [],
-            self.counts,
+            [self._count],
             fused=True,
             amsgrad=False,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
+            beta1=self._betas[0],
+            beta2=self._betas[1],
             lr=factor,
             weight_decay=0.0,
             eps=EPSILON,
             maximize=False,
         )
-        torch.mul(self.scaled, self.rates, out=self.state)
-        if self.still is not None:
-            self.state[self.still[0]] = self.still[1]
+        torch.mul(self._scaled, self._rates, out=self.flat)
+        if self._still is not None:
+            self.flat[self._still[0]] = self._still[1]
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:
@@ -152,5 +163,6 @@ def _views(flat: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _column(members: Tensor, like: Tensor) -> Tensor:
-    return members.to(like).view(-1, *[1] * (like.ndim - 1))
+def _spread(members: Tensor | None, like: Tensor) -> Tensor:
+    assert members is not None
+    return members.to(like).view(-1, *[1] * (like.ndim - 1)).expand_as(like)

@@ -10,12 +10,26 @@ from ..errors import ShapeError, SpecError
 from ..shapes import Float
 from .members import Buffers, Layer, Members
 
-__all__ = ["LayeredGradient"]
+__all__ = ["LayeredGradient", "fitting"]
 
-# Bytes of hidden values that one visit of a chunk of members touches: about a core's second-level cache.
-CACHE = 1 << 20
+# Bytes of hidden values that one visit of a chunk of members touches: what goes back and forth between two levels of
+# cache costs less than many small calls.
+CACHE = 2 << 20
 
 Batch = tuple[Tensor, Tensor]  # inputs (batch, inp) and targets (batch, out), or with a members axis in front
+
+
+def fitting(widths: Sequence[int], rows: int, like: Tensor) -> int:
+    """How many members to work on together: as many as the cache takes, on a GPU all.
+
+    Args:
+        widths: of the layers' outputs.
+        rows: of a batch.
+        like: sets dtype and device.
+    """
+    if like.is_cuda:
+        return 1 << 30
+    return max(1, CACHE // (rows * like.element_size() * (sum(widths) + widths[-1])))
 
 
 class LayeredGradient:
@@ -32,7 +46,8 @@ class LayeredGradient:
 
     Args:
         weights: frozen ``W_l``, first layer first: (out, inp) for all members, or (members, out, inp).
-        batches: step -> inputs (batch, inp) and targets (batch, out); either may have a members axis in front.
+        batches: step -> inputs (batch, inp) and targets (batch, out); either may have a members axis in front. None for
+            callers of :meth:`visit` alone.
         activation: ``"relu"`` after every layer, or ``"identity"``.
         adapted: layers with factors; default all that are not in ``full``.
         full: layers whose whole weight is a parameter; what ``weights`` has for them sets the shape only.
@@ -57,7 +72,7 @@ class LayeredGradient:
     def __init__(
         self,
         weights: Sequence[Float[Tensor, "... _ _"]],
-        batches: Callable[[int], Batch],
+        batches: Callable[[int], Batch] | None = None,
         activation: str = "relu",
         *,
         adapted: Iterable[int] | None = None,
@@ -76,12 +91,15 @@ class LayeredGradient:
         self._biased = [layer for layer, bias in enumerate(self._fixed) if bias is None]
         self._check_layers()
         self._seen: list[Tensor] = []
+        self._unknown = torch.empty(0)
         self._grads: list[Tensor] = []
         self._members: list[Members] = []
         self._buffers: dict[tuple[int, int], Buffers] = {}
 
     def __call__(self, step: int, parameters: Sequence[Tensor]) -> tuple[Float[Tensor, " members"], Sequence[Tensor]]:
         """The losses on the batch of this step, and the gradient of each parameter."""
+        if self._batches is None:
+            raise SpecError("this LayeredGradient was made without batches; call visit with a batch instead")
         return self.visit(parameters, self._batches(step))[0], self._grads
 
     def losses(self, parameters: Sequence[Tensor], batch: Batch) -> Float[Tensor, " members"]:
@@ -89,15 +107,27 @@ class LayeredGradient:
         return self.visit(parameters, None, batch)[1]
 
     def visit(
-        self, parameters: Sequence[Tensor], batch: Batch | None, validation: Batch | None = None, *, losses: bool = True
+        self,
+        parameters: Sequence[Tensor],
+        batch: Batch | None,
+        validation: Batch | None = None,
+        *,
+        losses: bool = True,
+        into: Sequence[Tensor] | None = None,
     ) -> tuple[Float[Tensor, " members"], Float[Tensor, " members"]]:
-        """Losses on ``batch`` (gradients into the buffers) and on ``validation``; ``W + B A`` is formed once for both.
+        """Losses on ``batch`` and on ``validation``, and the gradient on ``batch``; ``W + B A`` is formed once for all.
 
-        Losses that are not asked for are not a number.
+        Args:
+            parameters: as above.
+            batch, validation: inputs and targets; None where nothing is wanted of them, and the losses are NaN then.
+            losses: whether those on ``batch`` are wanted.
+            into: where to write the gradient, shaped like the parameters; default buffers that :meth:`gradients` shows.
         """
         with torch.no_grad():
-            self._bind(parameters)
-            trained, held_out = (parameters[0].new_full((len(parameters[0]),), torch.nan) for _ in range(2))
+            self._bind(parameters, into)
+            like, number = parameters[0], len(parameters[0])
+            trained = like.new_empty(number) if batch is not None and losses else self._unknown
+            held_out = like.new_empty(number) if validation is not None else self._unknown
             train, validate = (None if part is None else self._checked(part) for part in (batch, validation))
             for members in self._members:
                 members.merge()
@@ -134,15 +164,16 @@ class LayeredGradient:
     def _widths(self) -> list[int]:
         return [weight.shape[-2] for weight in self._weights]
 
-    def _bind(self, parameters: Sequence[Tensor]) -> None:
+    def _bind(self, parameters: Sequence[Tensor], into: Sequence[Tensor] | None) -> None:
         """Views of parameters and gradients, chunk by chunk; an optimiser passes the same tensors at every step."""
-        if len(parameters) == len(self._seen) and all(a is b for a, b in zip(parameters, self._seen, strict=True)):
+        if _same(parameters, self._seen) and (into is None or _same(into, self._grads)):
             return
         self._check_parameters(parameters)
-        self._seen, self._grads = list(parameters), [torch.zeros_like(parameter) for parameter in parameters]
+        self._seen, self._unknown = list(parameters), parameters[0].new_full((len(parameters[0]),), torch.nan)
+        self._grads = [torch.zeros_like(parameter) for parameter in parameters] if into is None else list(into)
         found, grads = self._by_layer(self._seen), self._by_layer(self._grads)
         number = len(parameters[0])
-        size = min(self._chunk or self._fitting(parameters[0]), number)
+        size = min(self._chunk or fitting(self._widths(), 256, parameters[0]), number)
         self._buffers.clear()
         self._members = []
         for start in range(0, number, size):
@@ -152,12 +183,6 @@ class LayeredGradient:
                 for weight, fixed, values, slots in zip(self._weights, self._fixed, found, grads, strict=True)
             ]
             self._members.append(Members(layers, part, self._relu))
-
-    def _fitting(self, like: Tensor) -> int:
-        if like.is_cuda:
-            return len(like)
-        bytes_each = 256 * like.element_size() * (sum(self._widths()) + self._widths()[-1])
-        return max(1, CACHE // bytes_each)
 
     def _by_layer(self, tensors: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """Layer -> what it has of A, B, weight and bias."""
@@ -203,3 +228,7 @@ class LayeredGradient:
                     raise ShapeError(f"{name} of layer {layer} must be contiguous; call .contiguous() on it")
             if weight.ndim == 3 and len(weight) != members:
                 raise ShapeError(f"weights of layer {layer} are {len(weight)} members', the parameters {members}")
+
+
+def _same(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return len(tensors) == len(others) and all(a is b for a, b in zip(tensors, others, strict=True))

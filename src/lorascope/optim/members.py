@@ -123,9 +123,9 @@ class Members:
             out: (all members,).
         """
         self._forward(inputs, buffers, output=True)
-        torch.sub(buffers.hidden[-1], self._own(targets), out=buffers.residual)
-        size = buffers.residual_flat.shape[1]
-        out[self.part] = torch.linalg.vector_norm(buffers.residual_flat, dim=1).square_().div_(size)
+        goal = self._own(targets).expand_as(buffers.residual)
+        torch.ops.aten.mse_loss.out(buffers.hidden[-1], goal, 0, out=buffers.residual)  # 0: each difference squared
+        torch.mean(buffers.residual_flat, 1, out=out[self.part])
 
     def backward(self, inputs: Tensor, targets: Tensor, buffers: Buffers, out: Tensor | None) -> None:
         """Forward and backward; gradients go to their slots, mean squared errors to ``out`` where they are wanted."""
