@@ -1,0 +1,243 @@
+"""Where refinement of transformers starts: truncations in closed form, and what is already known."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.optimize
+import torch
+from torch import Tensor
+
+from ...linalg import truncate
+from ...models import Adapter
+from ...shapes import Float
+from .transformer_products import Effective, hidden_values
+from .transformer_space import Corrections, ProductSpace
+
+__all__ = [
+    "Moments",
+    "align_hidden",
+    "corrections_of",
+    "moments_of",
+    "permute_heads",
+    "stack",
+    "start_from_truncation",
+    "woken",
+]
+
+# Entries of a factor that meets a zero factor, as in the usual initialisation of LoRA.
+SPREAD = 0.25
+# Directions in which tokens hardly vary count as if they varied by this share of the largest deviation.
+FLOOR = 1e-2
+# Rounds of alternating between the heads' corrections and the feed-forward matrix they share.
+ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of the target's tokens: ``z = h + t`` of the block before, or the input; the last ones are ``h_L``.
+
+    Attributes:
+        means: (width,) for every block, then for ``h_L``.
+        centred: symmetric square root of the covariance, floored: (width, width).
+        plain: likewise of the second moments.
+    """
+
+    means: Sequence[Float[Tensor, " width"]]
+    centred: Sequence[Float[Tensor, "width width"]]
+    plain: Sequence[Float[Tensor, "width width"]]
+
+
+def moments_of(target: Effective, inputs: Float[Tensor, "batch seq width"]) -> Moments:
+    """Moments of the tokens that ``target`` (one member) sees on ``inputs``."""
+    hidden = [value[0] for value in hidden_values(target, inputs)]
+    tokens = [inputs, *(value + shift for value, shift in zip(hidden, target.shifts, strict=False)), hidden[-1]]
+    means, centred, plain = [], [], []
+    for value in tokens:
+        rows = value.reshape(-1, value.shape[-1])
+        means.append(rows.mean(0))
+        centred.append(_root((rows - means[-1]).T @ (rows - means[-1]) / len(rows)))
+        plain.append(_root(rows.T @ rows / len(rows)))
+    return Moments(means, centred, plain)
+
+
+def _root(moment: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(moment)
+    root = values.clamp(min=0).sqrt()
+    least = FLOOR * root.max()
+    return (vectors * root.clamp(min=float(least) if least > 0 else 1.0)) @ vectors.T
+
+
+def start_from_truncation(space: ProductSpace, target: Effective, moments: Moments, frozen: set[str]) -> Corrections:
+    """Every product corrected towards the target's by the best approximation of its rank, weighted by moments.
+
+    Args:
+        space, target: in float64; target with one member.
+        moments: of the target's tokens.
+        frozen: parts, such as "score", "value", "final", whose corrections start at zero.
+
+    Returns:
+        Corrections with a members axis of 1; biases make up for the mean of what truncation leaves out.
+    """
+    found: Corrections = {}
+    for index in range(space.depth):
+        _start_block(space, index, target, moments, frozen, found)
+        if index:
+            found[f"{index}.shift"] = target.shifts[index - 1].clone()
+    rank = space.ranks["final"] if "final" not in frozen else 0
+    weight, mean = moments.centred[-1], moments.means[-1]
+    wanted = target.final[0] - space.final
+    left, right = _weighted(wanted, None, weight, rank)
+    found |= {"final.left": left[None], "final.right": right[None]}
+    found["offset"] = target.offset + (wanted - left @ right) @ mean
+    return _completed(space, found)
+
+
+def _start_block(
+    space: ProductSpace, index: int, target: Effective, moments: Moments, frozen: set[str], found: Corrections
+) -> None:
+    mean, centred, plain = moments.means[index], moments.centred[index], moments.plain[index]
+    score, value = space.bare(index, {})
+    score_gap, value_gap = target.scores[index][0] - score[0], target.values[index][0] - value[0]
+    used = target.values[index][0].abs().amax((1, 2)) > 0  # scores of a head that contributes nothing are free
+    heads = range(len(score_gap))
+    rank = 0 if "score" in frozen else space.ranks[f"{index}.score"]
+    pairs = [_weighted(score_gap[head] * used[head], centred, plain, rank) for head in heads]
+    found |= _stacked(f"{index}.score", pairs)
+    rank = 0 if "value" in frozen else space.ranks[f"{index}.value"]
+    shared = 0 if "value" in frozen else space.ranks[f"{index}.ffn_in"]
+    pairs = [_weighted(value_gap[head], None, centred, rank) for head in heads]
+    if shared:
+        through = space.values[index] if not index else space.values[index] @ space.ffn_out[index - 1]
+        stacked = torch.cat([through[head] @ centred for head in heads], dim=1)
+        for _ in range(ROUNDS):
+            rest = torch.cat(
+                [(value_gap[head] - left @ right) @ centred for head, (left, right) in enumerate(pairs)], 1
+            )
+            first_left, first_right = _regressed(rest, stacked, shared)
+            missing = value_gap - first_left @ first_right @ through
+            pairs = [_weighted(missing[head], None, centred, rank) for head in heads]
+        found |= {f"{index}.ffn_in.left": first_left[None], f"{index}.ffn_in.right": first_right[None]}
+        value_gap = missing
+    found |= _stacked(f"{index}.value", pairs)
+    left_out = sum((value_gap[head] - left @ right) @ mean for head, (left, right) in enumerate(pairs))
+    found[f"{index}.bias"] = target.biases[index] + left_out
+
+
+def _stacked(part: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Corrections:
+    width = max(left.shape[1] for left, _ in pairs)
+    pad = torch.nn.functional.pad
+    left = torch.stack([pad(one, (0, width - one.shape[1])) for one, _ in pairs])
+    right = torch.stack([pad(one, (0, 0, 0, width - len(one))) for _, one in pairs])
+    return {f"{part}.left": left[None], f"{part}.right": right[None]}
+
+
+def _weighted(matrix: Tensor, before: Tensor | None, after: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The rank-``rank`` ``T`` nearest to ``matrix`` in the norm of ``before (matrix - T) after``."""
+    left, right = truncate((matrix if before is None else before @ matrix) @ after, rank)
+    left = left if before is None else torch.linalg.solve(before, left)
+    return left, torch.linalg.solve(after, right, left=False)
+
+
+def _regressed(wanted: Float[Tensor, "out n"], seen: Float[Tensor, "inp n"], rank: int) -> tuple[Tensor, Tensor]:
+    """The rank-``rank`` ``T`` with the least ``|wanted - T seen|`` (reduced-rank regression)."""
+    full = torch.linalg.lstsq(seen.T, wanted.T, driver="gelsd").solution.T
+    directions = torch.linalg.svd(full @ seen, full_matrices=False).U[:, :rank]
+    return directions, directions.T @ full
+
+
+def corrections_of(space: ProductSpace, network: Effective, adapters: Mapping[str, Adapter]) -> Corrections:
+    """The corrections that make the frozen model the given ``network`` of the same space.
+
+    Args:
+        space: in float64.
+        network: one member.
+        adapters: its adapters by parameter name, of which the feed-forward ones are needed.
+    """
+    found: Corrections = {}
+    for index in range(space.depth):
+        for name in ("ffn_in", "ffn_out"):
+            adapter = adapters.get(f"blocks.{index}.{name}.weight")
+            if adapter is not None and f"{index}.{name}" in space.ranks:
+                found[f"{index}.{name}.left"] = adapter.B.detach().double()[None]
+                found[f"{index}.{name}.right"] = adapter.A.detach().double()[None]
+    for index in range(space.depth):
+        score, value = space.bare(index, found)
+        for part, gap in (("score", network.scores[index] - score), ("value", network.values[index] - value)):
+            rank = space.ranks[f"{index}.{part}"]
+            found |= _stacked(f"{index}.{part}", [truncate(one, rank) for one in gap[0]])
+        found[f"{index}.bias"] = network.biases[index]
+        if index:
+            found[f"{index}.shift"] = network.shifts[index - 1]
+    left, right = truncate(network.final[0] - space.final, space.ranks["final"])
+    found |= {"final.left": left[None], "final.right": right[None], "offset": network.offset}
+    return _completed(space, found)
+
+
+def _completed(space: ProductSpace, found: Corrections) -> Corrections:
+    """In the order and with the ranks of the space; columns that are not there stay zero."""
+    done: Corrections = {}
+    for name, shape in space.shapes().items():
+        value = found.get(name)
+        if value is None or value.shape[1:] != shape:
+            full = space.final.new_zeros(1, *shape)
+            if value is not None:
+                full[..., : value.shape[-2], : value.shape[-1]] = value
+            value = full
+        done[name] = value
+    return done
+
+
+def woken(given: Corrections, generator: torch.Generator) -> Corrections:
+    """Random rows for right factors that meet columns of zeros, which no gradient would ever leave otherwise."""
+    done = dict(given)
+    for name, right in given.items():
+        if not name.endswith(".right"):
+            continue
+        left = given[name.removesuffix("right") + "left"]
+        asleep = (left.abs().amax(-2) + right.abs().amax(-1)) == 0
+        drawn = torch.randn(right.shape, generator=generator, dtype=right.dtype, device=generator.device)
+        done[name] = torch.where(asleep[..., None], SPREAD * drawn.to(right.device), right)
+    return done
+
+
+def stack(members: Sequence[Corrections]) -> Corrections:
+    """One batch of all members of all batches."""
+    return {name: torch.cat([one[name] for one in members]) for name in members[0]}
+
+
+def permute_heads(target: Effective, orders: Sequence[Sequence[int]]) -> Effective:
+    """The same function with the heads of every block in another order."""
+    scores = [value[:, list(order)] for value, order in zip(target.scores, orders, strict=True)]
+    values = [value[:, list(order)] for value, order in zip(target.values, orders, strict=True)]
+    return replace(target, scores=scores, values=values)
+
+
+def align_hidden(target: Effective, space: ProductSpace, moments: Moments) -> Effective:
+    """The same function with hidden units in the order that resembles the frozen model's most.
+
+    One assignment problem a block, from the rows of ``B`` and the columns of what reads them.
+    """
+    for index in range(space.depth):
+        _, value = space.bare(index, {})
+        likeness = sum(
+            ours @ moments.centred[index] @ (theirs @ moments.centred[index]).T
+            for ours, theirs in zip(value[0], target.values[index][0], strict=True)
+        )
+        assert isinstance(likeness, Tensor)
+        order = scipy.optimize.linear_sum_assignment(-np.asarray(likeness.cpu()))[1]
+        target = _reorder(target, index, torch.as_tensor(order, device=likeness.device))
+    return target
+
+
+def _reorder(target: Effective, index: int, order: Tensor) -> Effective:
+    scores, values, biases, shifts = map(list, (target.scores, target.values, target.biases, target.shifts))
+    values[index], biases[index] = values[index][:, :, order], biases[index][:, order]
+    final = target.final
+    if index < len(scores) - 1:
+        shifts[index] = shifts[index][:, order]
+        scores[index + 1] = scores[index + 1][:, :, order][..., order]
+        values[index + 1] = values[index + 1][..., order]
+    else:
+        final = final[..., order]
+    return Effective(scores, values, biases, shifts, final, target.offset)
