@@ -1,11 +1,12 @@
 """What every method returns: domains, certificates, adaptations."""
 
 from .adaptation import EXACT, Adaptation, Certificate
-from .domain import Ball, Box, Domain, Region, region_of
+from .domain import Ball, Box, Domain, Region, contains, region_of
 from .fnn_certificate import FNNBounds, Stage, bound_fnn, stages_of
 from .largest import largest_output
 from .networks import bound_networks
 from .transformer_certificate import TransformerBounds, bound_transformer, hidden_shift
+from .transformer_samples import bound_on_samples
 
 __all__ = [
     "EXACT",
@@ -20,7 +21,9 @@ __all__ = [
     "TransformerBounds",
     "bound_fnn",
     "bound_networks",
+    "bound_on_samples",
     "bound_transformer",
+    "contains",
     "hidden_shift",
     "largest_output",
     "region_of",

@@ -24,7 +24,7 @@ def bound_networks(
     partition: Partition | None = None,
     samples: Float[Tensor, "samples inp"] | None = None,
 ) -> FNNBounds:
-    """``sup ||f(x) - fbar(x)||_2`` over the domain, and its mean over samples, bounded for any two FNNs.
+    """``sup ||f(x) - fbar(x)||_2`` over the domain, and its root mean square over samples, bounded for any two FNNs.
 
     Args:
         model: f, adapted in whatever way, merged.
@@ -34,9 +34,9 @@ def bound_networks(
         partition: groups of consecutive layers of the model, counted from 0, one for each target layer that it
             imitates; None where no structure is known: then the networks are compared as wholes, and by the uniform
             partition, and the smaller bound is taken.
-        samples: (number, inputs), for the mean error. Where a partition is given, it is bounded group by group, from
-            second moments where a group is an affine map; without one it is the measured mean and what rounding may
-            do to it.
+        samples: (number, inputs), for the expected error. Where a partition is given, it is bounded group by group,
+            from second moments where a group is an affine map; without one it is measured, and what rounding may do
+            to it is added.
 
     Returns:
         The bounds. A group counts as linearised where its hidden ReLUs are certainly active on the region that it

@@ -15,6 +15,7 @@ __all__ = ["Sampler", "check_partition", "check_ranks", "draw_samples"]
 
 Sampler = Callable[[int], Tensor]
 SAMPLES = 4096
+SEQUENCES = 512  # likewise of tokens
 TOKENS = 10  # of a drawn sequence, as in the paper's experiments
 
 
@@ -65,7 +66,9 @@ def draw_samples(
     generator: torch.Generator | None,
     like: Tensor,
 ) -> Tensor:
-    """Inputs that stand for the distribution: those given, or 4096 from ``sampler``, or 4096 draws of N(0, I).
+    """Inputs that stand for the distribution: those given, or 4096 from ``sampler`` or of N(0, I).
+
+    Sequences, whose length is free, are 512, of 10 tokens where they are drawn here.
 
     Args:
         shape: of one input; a negative length stands for any.
@@ -78,13 +81,14 @@ def draw_samples(
     """
     if samples is not None and sampler is not None:
         raise SpecError("give samples (a tensor) or sampler (a function of the number wanted), got both")
+    count = SEQUENCES if min(shape) < 0 else SAMPLES
     if sampler is not None:
-        samples = sampler(SAMPLES)
+        samples = sampler(count)
     if samples is None:
         source = generator or torch.Generator().manual_seed(0)
         device = source.device
         size = [TOKENS if length < 0 else length for length in shape]
-        return torch.randn(SAMPLES, *size, dtype=torch.float64, generator=source, device=device).to(like.device)
+        return torch.randn(count, *size, dtype=torch.float64, generator=source, device=device).to(like.device)
     fits = samples.ndim == len(shape) + 1
     if not fits or any(0 <= length != came for length, came in zip(shape, samples.shape[1:], strict=True)):
         wanted = ", ".join("tokens" if length < 0 else str(length) for length in shape)
