@@ -69,8 +69,9 @@ def bound_fnn(
     bounds' own computation.
 
     The expected error is bounded by the same recursion for root mean squares over the samples: from second moments of
-    the target's activations where groups are affine, ``E |E_i z + d_i|^2``, and from the measured ``E |g_i(z) -
-    phi_i(z)|^2`` where they are not. It speaks of these samples, not of the distribution they come from:
+    activations where groups are affine, ``E |E_i z + d_i|^2``, so that it holds for every input distribution with these
+    moments; and from the measured ``E |g_i(z) - phi_i(z)|^2`` where they are not, or, from the first such group on, the
+    measured error of both networks so far. It speaks of these samples, not of the distribution they come from:
     see ``theory.population_bound``.
 
     Args:

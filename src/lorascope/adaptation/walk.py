@@ -33,7 +33,7 @@ class Walk:
     rounding: float = 0.0
     own_made: float = 0.0  # what rounding did to each network by itself
     made: float = 0.0
-    residual: float = 0.0
+    measured: bool = False  # the expected error rests on running the adapted network, not on moments alone
     own_layers: list[Layer] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
     traces: tuple[Trace, Trace] | None = None
@@ -122,6 +122,7 @@ def kept_step(walk: Walk, layers: list[Layer], goals: list[Layer]) -> None:
     walk.own_made, walk.made = gain * walk.own_made + own_made, goal_gain * walk.made + made
     walk.own_layers += layers
     walk.layers += goals
+    walk.measured = True
     _advance_samples(walk, layers, goals, True)
     walk.clean = out == len(goals[-1].bias)
     _look_at_all(walk)
@@ -171,6 +172,10 @@ def _advance_samples(walk: Walk, layers: list[Layer], goals: list[Layer], relu: 
         return
     walk.own_samples = _passed(layers, walk.own_samples, relu)
     walk.samples = _passed(goals, walk.samples, relu)
+    if walk.measured:
+        apart = walk.own_samples - _padded(walk.samples, walk.own_samples.shape[1])
+        mean = float(apart.square().sum(1).mean().sqrt())
+        walk.expected = min(walk.expected, mean + 2 * (walk.own_made + walk.made))
 
 
 def _mean_apart(layers: list[Layer], goals: list[Layer], points: Tensor) -> float:
