@@ -32,7 +32,10 @@ def shift_of(rng, out):
 
 
 def problem(seed):
-    """One random case: widths 1-8, depths 1-5, balls and boxes from a point to wide, biases tiny to huge."""
+    """One case: widths 1-8, depths 1-5, balls and boxes from a point to wide, biases tiny to huge, either precision.
+
+    The attack's inputs are float32: a side of a box has no length and such a number, or enough of a length.
+    """
     rng = np.random.default_rng(seed)
     kind = KINDS[seed % len(KINDS)]
     width = int(rng.integers(1, 9))
@@ -45,9 +48,9 @@ def problem(seed):
     size = 10.0 ** rng.uniform(-3, 1.5)
     domain = ls.Ball(size)
     if rng.random() < 0.5:
-        # the attack's inputs are float32, so that a side of no length has to be
-        low = (size * rng.standard_normal(narrow)).astype(np.float32).astype(np.float64)
-        domain = ls.Box(low.tolist(), (low + size * rng.choice([0.0, 1.0], narrow) * rng.random(narrow)).tolist())
+        low = (size * rng.uniform(-1, 1, narrow)).astype(np.float32).astype(np.float64)
+        high = low + size * rng.choice([0.0, 1.0], narrow) * rng.uniform(0.5, 1.5, narrow)
+        domain = ls.Box(low.tolist(), high.tolist())
     weights, biases = (
         [draw(rng, width, width, kind) for _ in range(depth)],
         [shift_of(rng, width) for _ in range(depth)],
@@ -58,7 +61,10 @@ def problem(seed):
         partition = tuple(tuple(range(cuts[i], cuts[i + 1])) for i in range(groups))
         imitate(rng, kind, partition, weights, biases, target, target_biases)
         partition = partition if rng.random() < 0.8 else None
-    return Problem(network(weights, biases), network(target, target_biases), domain, partition, narrow)
+    pair = [network(weights, biases), network(target, target_biases)]
+    for index in range(2):
+        pair[index] = pair[index].float() if rng.random() < 0.2 else pair[index]
+    return Problem(*pair, domain, partition, narrow)
 
 
 def imitate(rng, kind, partition, weights, biases, target, target_biases):

@@ -36,7 +36,8 @@ class FNNBounds:
 
     Attributes:
         error: at least the supremum of the error's Euclidean norm over the domain.
-        expected: at least its mean over the samples; None where there are none inside the domain.
+        expected: at least its root mean square over the samples, hence its mean; None unless there are samples, all of
+            them inside the domain.
         rounding: the part of ``error`` that is floating point alone.
         residual: largest relative Frobenius distance of a group's product from its goal (absolute, where that is zero).
         inactive: groups (from 0) in which some hidden ReLU may be inactive, so that they are no affine map: kept.
@@ -67,9 +68,10 @@ def bound_fnn(
     norms say of both outputs. Rounding is that of evaluating both networks in any order of summation, and of the
     bounds' own computation.
 
-    The expected error is bounded by the same recursion for means over the samples: second moments of the target's
-    activations where groups are affine, ``E |E_i z + d_i| <= sqrt(E |E_i z + d_i|^2)``, and the measured mean of
-    ``|g_i(z) - phi_i(z)|`` where they are not. It speaks of these samples, not of the distribution they come from:
+    The expected error is bounded by the same recursion for root mean squares over the samples: from second moments of
+    activations where groups are affine, ``E |E_i z + d_i|^2``, so that it holds for every input distribution with these
+    moments; and from the measured ``E |g_i(z) - phi_i(z)|^2`` where they are not, or, from the first such group on, the
+    measured error of both networks so far. It speaks of these samples, not of the distribution they come from:
     see ``theory.population_bound``.
 
     Args:

@@ -14,6 +14,7 @@ __all__ = ["TOKENS", "Sampler", "check_ranks", "check_samples", "draw_samples"]
 
 Sampler = Callable[[int], Tensor]
 SAMPLES = 4096
+SEQUENCES = 512  # likewise of tokens
 TOKENS = 10  # of a drawn sequence, as in the paper's experiments
 
 
@@ -42,7 +43,9 @@ def draw_samples(
     generator: torch.Generator | None,
     like: Tensor,
 ) -> Tensor:
-    """Inputs that stand for the distribution: those given, or 4096 from ``sampler``, or 4096 draws of N(0, I).
+    """Inputs that stand for the distribution: those given, or 4096 from ``sampler`` or of N(0, I).
+
+    Sequences, whose length is free, are 512, of 10 tokens where they are drawn here.
 
     Args:
         shape: of one input; a negative length stands for any.
@@ -57,13 +60,14 @@ def draw_samples(
     """
     if samples is not None and sampler is not None:
         raise SpecError("give samples (a tensor) or sampler (a function of the number wanted), got both")
+    count = SEQUENCES if min(shape) < 0 else SAMPLES
     if sampler is not None:
-        samples = sampler(SAMPLES)
+        samples = sampler(count)
     if samples is None:
         source = generator or torch.Generator().manual_seed(0)
         device = source.device
         size = [TOKENS if length < 0 else length for length in shape]
-        return torch.randn(SAMPLES, *size, dtype=torch.float64, generator=source, device=device).to(like.device)
+        return torch.randn(count, *size, dtype=torch.float64, generator=source, device=device).to(like.device)
     return check_samples(samples, shape).to(like.device, torch.float64)
 
 

@@ -24,7 +24,7 @@ def bound_networks(
     partition: Partition | None = None,
     samples: Float[Tensor, "samples inp"] | None = None,
 ) -> FNNBounds:
-    """``sup ||f(x) - fbar(x)||_2`` over the domain, and its mean over samples, bounded for any two FNNs.
+    """``sup ||f(x) - fbar(x)||_2`` over the domain, and its root mean square over samples, bounded for any two FNNs.
 
     Args:
         model: f, adapted in whatever way, merged.
@@ -32,11 +32,11 @@ def bound_networks(
             target are held at 0, missing outputs count as 0.
         domain: of the target's inputs.
         partition: groups of consecutive layers of the model, counted from 0, one for each target layer that it
-            imitates; None where no structure is known: then the networks are compared as wholes, and by the uniform
-            partition, and the smaller bound is taken.
-        samples: (number, inputs), for the mean error. Where a partition is given, it is bounded group by group, from
-            second moments where a group is an affine map; without one it is the measured mean and what rounding may
-            do to it.
+            imitates; None where no structure is known: the uniform partition, where there is one. The networks are
+            compared group by group and as wholes, and the smaller bound is taken.
+        samples: (number, inputs), for the expected error: measured on them, with what rounding may do to it added;
+            the recursion of :func:`bound_fnn` where that is less. So it speaks of these samples alone, while what
+            ``bound_fnn`` says of affine groups holds for every distribution with the same moments.
 
     Returns:
         The bounds. A group counts as linearised where its hidden ReLUs are certainly active on the region that it
@@ -68,10 +68,10 @@ def bound_networks(
         for group, goal in zip(groups, goals, strict=True)
     ]
     found = bound_fnn(stages, domain, True, eps, target_eps, values)
-    if partition is not None:
-        return found
     error = min(found.error, whole.error)
-    expected = None if whole.expected is None else min(whole.expected, error)
+    expected = None
+    if found.expected is not None and whole.expected is not None:
+        expected = min(found.expected, whole.expected, error)
     return replace(found, error=error, expected=expected, rounding=min(found.rounding, error))
 
 

@@ -20,7 +20,7 @@ from .domain import Region
 
 __all__ = ["Layer", "Range", "Trace", "apart", "begin", "extended", "lipschitz", "trace_of"]
 
-Range = tuple[Float[Tensor, " out"], Float[Tensor, " out"]]
+Range = tuple[Float[Tensor, " _"], Float[Tensor, " _"]]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..linalg import tolerance
-from .domain import Ball, Domain, Region, region_of
+from .domain import Domain, Region, contains, region_of
 from .relaxation import Layer, Trace, apart, begin, extended, lipschitz, trace_of
 from .rounding import AffineMap, layer_rounding, trace_rounding
 
@@ -33,7 +33,7 @@ class Walk:
     rounding: float = 0.0
     own_made: float = 0.0  # what rounding did to each network by itself
     made: float = 0.0
-    residual: float = 0.0
+    measured: bool = False  # the expected error rests on running the adapted network, not on moments alone
     own_layers: list[Layer] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
     traces: tuple[Trace, Trace] | None = None
@@ -44,7 +44,8 @@ def set_out(
 ) -> Walk:
     """Before the first stage; samples count where all of them lie in the domain."""
     start = region_of(domain, width, inputs, like)
-    hidden = _inside(samples, domain, inputs)
+    hidden = None if samples is None else samples[:, :inputs].double()
+    hidden = hidden if hidden is not None and contains(domain, hidden) else None
     own_hidden = None if hidden is None else _padded(hidden, width)
     return Walk(start, start, _head(start, inputs), own_hidden, hidden, eps, target_eps)
 
@@ -121,6 +122,7 @@ def kept_step(walk: Walk, layers: list[Layer], goals: list[Layer]) -> None:
     walk.own_made, walk.made = gain * walk.own_made + own_made, goal_gain * walk.made + made
     walk.own_layers += layers
     walk.layers += goals
+    walk.measured = True
     _advance_samples(walk, layers, goals, True)
     walk.clean = out == len(goals[-1].bias)
     _look_at_all(walk)
@@ -170,11 +172,16 @@ def _advance_samples(walk: Walk, layers: list[Layer], goals: list[Layer], relu: 
         return
     walk.own_samples = _passed(layers, walk.own_samples, relu)
     walk.samples = _passed(goals, walk.samples, relu)
+    if walk.measured:
+        apart = walk.own_samples - _padded(walk.samples, walk.own_samples.shape[1])
+        mean = float(apart.square().sum(1).mean().sqrt())
+        walk.expected = min(walk.expected, mean + 2 * (walk.own_made + walk.made))
 
 
 def _mean_apart(layers: list[Layer], goals: list[Layer], points: Tensor) -> float:
+    """Root mean square over the points."""
     ours, theirs = _passed(layers, points, True), _passed(goals, points, True)
-    return float((ours - _padded(theirs, ours.shape[1])).norm(dim=1).mean())
+    return float((ours - _padded(theirs, ours.shape[1])).square().sum(1).mean().sqrt())
 
 
 def _passed(layers: list[Layer], points: Tensor, relu: bool) -> Tensor:
@@ -219,15 +226,3 @@ def _tightened(region: Region, other: Region, by: float) -> Region:
 
 def _largest(region: Region) -> float:
     return min(float(region.largest_moduli().norm()), float(region.centre.norm()) + region.radius)
-
-
-def _inside(samples: Tensor | None, domain: Domain, inputs: int) -> Tensor | None:
-    if samples is None:
-        return None
-    values = samples[:, :inputs].double()
-    if isinstance(domain, Ball):
-        fits = (values.norm(dim=1) <= domain.radius).all()
-    else:
-        low, high = (torch.as_tensor(bound).to(values)[:inputs] for bound in (domain.low, domain.high))
-        fits = ((values >= low) & (values <= high)).all()
-    return values if fits else None

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..adaptation import Adaptation, Domain
+from ..adaptation import Adaptation, Domain, Sampler, check_ranks
 from ..errors import RankError
 from ..theory import Model
-from .inputs import Sampler, check_ranks
 from .refine import Found, ProfileName, Progress, job_for, refine
 
 __all__ = ["refined", "refined_path"]

@@ -44,7 +44,7 @@ def stable(
         partition: groups of consecutive frozen layers, counted from 0, one for each target layer; default the best.
         domain: of the inputs (of every token); default ``Ball(6 sqrt(width))``.
         samples: (number, inputs), for the certificate's expected error; default 4096 draws of N(0, I). Transformers:
-            (number, tokens, inputs), checked only.
+            (number, tokens, inputs); default 512 draws of 10 tokens.
         sampler: instead of ``samples``: number -> samples.
         seconds: once they have passed, adapters are no longer made smaller; exactness is not given up.
         generator: of the default samples.
@@ -100,10 +100,9 @@ def adapt_with(
             found = adapt_fnn(frozen, target, allowed, groups, domain, drawn, solve)
     else:
         assert isinstance(frozen, TransformerNetwork) and isinstance(target, TransformerNetwork)
-        if samples is not None or sampler is not None:
-            draw_samples((-1, target.embed_dim), samples, sampler, generator, frozen.output.weight)
+        drawn = draw_samples((-1, target.embed_dim), samples, sampler, generator, frozen.output.weight)
         with threads_for(frozen.embed_dim):
-            found = adapt_transformer(frozen, target, allowed, domain, solve)
+            found = adapt_transformer(frozen, target, allowed, domain, drawn, solve)
     model, adapters, biases, certificate, methods = found
     method = ", ".join(dict.fromkeys(methods))
     return Adaptation(model, adapters, biases, certificate, method, perf_counter() - started)

@@ -5,7 +5,18 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..adaptation import EXACT, Ball, Certificate, Domain, bound_transformer, hidden_shift, largest_output, region_of
+from ..adaptation import (
+    EXACT,
+    Ball,
+    Certificate,
+    Domain,
+    bound_on_samples,
+    bound_transformer,
+    contains,
+    hidden_shift,
+    largest_output,
+    region_of,
+)
 from ..linalg import product
 from ..models import Adapter, TransformerNetwork, merge
 from ..theory import Match, coarser_dtype
@@ -22,6 +33,7 @@ def adapt_transformer(
     target: TransformerNetwork,
     ranks: Mapping[str, int],
     domain: Domain | None,
+    samples: Tensor,
     solve: Callable[[Match, tuple[int, ...]], Solution],
 ) -> tuple[TransformerNetwork, dict[str, Adapter], dict[str, Tensor], Certificate, tuple[str, ...]]:
     """Adapters from ``solve`` pair by pair, the biases that go with them, and the certificate.
@@ -62,7 +74,10 @@ def adapt_transformer(
             f"attention scores by {max(bounds.score_error):.3g} on this domain; the bound is {bounds.error:.3g}, exact "
             f"means at most {limit:.3g}"
         )
-    certificate = Certificate(bounds.error, None, bounds.residual, exact, domain, tuple(conditions))
+    expected = None
+    if contains(domain, samples):
+        expected = min(float(bound_on_samples(model, target, samples).square().mean().sqrt()), bounds.error)
+    certificate = Certificate(bounds.error, expected, bounds.residual, exact, domain, tuple(conditions))
     return model, adapters, biases, certificate, tuple(methods)
 
 

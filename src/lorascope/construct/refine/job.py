@@ -8,11 +8,11 @@ from time import monotonic, perf_counter
 import torch
 from torch import Tensor
 
-from ...adaptation import Adaptation, Ball, Certificate, Domain, bound_networks, region_of
+from ...adaptation import Adaptation, Ball, Certificate, Domain, Sampler, bound_networks, draw_samples, region_of
 from ...errors import SpecError
 from ...models import FNN
 from ...theory import Model, Partition, check_pair, find_partition, fnn_matches, matches_for
-from ..inputs import Sampler, check_partition, draw_samples
+from ..inputs import check_partition
 from ..stable import stable
 from ..threads import threads_for
 from .fnn import RefinedFNN, refine_fnn
