@@ -5,6 +5,7 @@ from .domain import Ball, Box, Domain, Region, region_of
 from .fnn_certificate import FNNBounds, Stage, bound_fnn, stages_of
 from .largest import largest_output
 from .transformer_certificate import TransformerBounds, bound_transformer, hidden_shift
+from .variant_certificate import bound_variant
 
 __all__ = [
     "EXACT",
@@ -19,6 +20,7 @@ __all__ = [
     "TransformerBounds",
     "bound_fnn",
     "bound_transformer",
+    "bound_variant",
     "hidden_shift",
     "largest_output",
     "region_of",

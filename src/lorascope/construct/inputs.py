@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RankError, ShapeError, SpecError
-from ..models import FNN
+from ..models import FNN, weight_names
 from ..theory import Model, Partition
 
 __all__ = ["Sampler", "check_partition", "check_ranks", "draw_samples"]
@@ -24,7 +24,7 @@ def check_ranks(frozen: Model, rank: int | None, ranks: Mapping[str, int] | None
     Raises:
         RankError: both or neither given; a rank that is negative or no integer; a name the model does not have.
     """
-    names = _adaptable(frozen)
+    names = weight_names(frozen)
     if (rank is None) == (ranks is None):
         came = "neither" if rank is None else "both"
         raise RankError(f"give either rank (one number) or ranks (parameter name -> number), got {came}")
@@ -92,10 +92,6 @@ def draw_samples(
     if samples.numel() == 0 or not torch.isfinite(samples).all():
         raise SpecError(f"samples must be finite and at least one, got shape {tuple(samples.shape)}")
     return samples.detach().to(like.device, torch.float64)
-
-
-def _adaptable(frozen: Model) -> list[str]:
-    return [name for name, parameter in frozen.named_parameters() if parameter.ndim >= 2]
 
 
 def _as_rank(name: str, value: object) -> int:

@@ -11,9 +11,11 @@ from ..models import FNN, Adapter, TransformerNetwork
 from ..theory import Match, Model, check_pair, find_partition
 from .chain import Solution, solve_match
 from .fnn import Solver, adapt_fnn
+from .gauge import solve_narrow
 from .inputs import Sampler, check_partition, check_ranks, draw_samples
 from .threads import threads_for
 from .transformer import adapt_transformer
+from .variant import adapt_variant
 
 __all__ = ["adapt_with", "stable"]
 
@@ -103,7 +105,10 @@ def adapt_with(
         if samples is not None or sampler is not None:
             draw_samples((-1, target.embed_dim), samples, sampler, generator, frozen.output.weight)
         with threads_for(frozen.embed_dim):
-            found = adapt_transformer(frozen, target, allowed, domain, solve)
+            if frozen.is_paper_form and target.is_paper_form:
+                found = adapt_transformer(frozen, target, allowed, domain, solve)
+            else:
+                found = adapt_variant(frozen, target, allowed, domain, solve, solve_narrow)
     model, adapters, biases, certificate, methods = found
     method = ", ".join(dict.fromkeys(methods))
     return Adaptation(model, adapters, biases, certificate, method, perf_counter() - started)
