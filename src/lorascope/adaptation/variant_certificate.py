@@ -131,7 +131,7 @@ def _streamed_block(block: Block, goal: Block, tokens: _Tokens) -> tuple[_Tokens
         step = (_attention if layer == "attention" else _feed_forward)(block, goal, inputs, send)
         steps.append(step)
         if block.residual:
-            eps = _eps(block) + _eps(goal)
+            eps = _unit(block) + _unit(goal)
             rounding = eps * (sums.ours + sums.goal + step.ours + step.goal)
             sums = _Step(sums.ours + step.ours, sums.goal + step.goal, sums.apart + step.apart + rounding)
         else:
@@ -192,7 +192,7 @@ def _attention(block: Block, goal: Block, tokens: _Tokens, send: _Send) -> _Step
         score, relative = _score_error(block, goal, head, tokens)
         score_error = max(score_error, score)
         residual = max(residual, relative, _relative(seen - wanted, wanted))
-        moved = min(2 * math.tanh(min(score, 50.0) / 2) + (TOKENS + 8) * (_eps(block) + _eps(goal)), 2.0)
+        moved = min(2 * math.tanh(min(score, 50.0) / 2) + (TOKENS + 8) * (_unit(block) + _unit(goal)), 2.0)
         error += _norm(seen - wanted) * (reach + apart) + _norm(wanted) * (apart + reach * moved)
         error += _norm(send.goal @ goal_value) * tokens.goal.stray
         error += _value_rounding(theirs, head, send.goal, tokens.goal, goal)
@@ -215,16 +215,15 @@ def _score_error(block: Block, goal: Block, head: int, tokens: _Tokens) -> tuple
     error = _norm(form - wanted) * (reach + apart) ** 2 + float((offset - goal_offset).norm()) * (reach + apart)
     error += (_norm(wanted) * (2 * reach + apart) + float(goal_offset.norm())) * apart
     for parts, side, layer in ((ours, tokens.ours, block), (theirs, tokens.goal, goal)):
-        sizes = [
-            _norm(parts[name][head]) * side.token + float(parts[f"{name}_bias"][head].norm())
-            for name in ("query", "key")
-        ]
+        query, key = (
+            _norm(parts[name][head]) * side.token + _bias_norm(parts, name, head) for name in ("query", "key")
+        )
         loud = [
-            _norm(parts[name][head].abs()) * side.token + float(parts[f"{name}_bias"][head].norm())
-            for name in ("query", "key")
+            _norm(parts[name][head].abs()) * side.token + _bias_norm(parts, name, head) for name in ("query", "key")
         ]
-        error += (parts["query"].shape[-1] + parts["query"].shape[-2] + 6) * _eps(layer) * loud[0] * loud[1]
-        error += (_norm(parts["query"][head]) * sizes[1] + _norm(parts["key"][head]) * sizes[0]) * side.stray
+        inner, width = parts["query"].shape[-2:]
+        error += _unit(layer) * ((width + 1) * (loud[0] * key + loud[1] * query) + (inner + 4) * query * key)
+        error += (_norm(parts["query"][head]) * key + _norm(parts["key"][head]) * query) * side.stray
     return error, _relative(form - wanted, wanted)
 
 
@@ -239,7 +238,7 @@ def _feed_forward(block: Block, goal: Block, tokens: _Tokens, send: _Send) -> _S
     error = _norm(difference) * (reach + apart) + _norm(wanted) * apart + float((shift[:hidden] - goal_shift).norm())
     for parts, side, layer in ((ours, tokens.ours, block), (theirs, tokens.goal, goal)):
         size = _norm(parts["ffn_in"].abs()) * side.token + float(parts["ffn_in_bias"].norm())
-        error += (parts["ffn_in"].shape[1] + 4) * _eps(layer) * size + _norm(parts["ffn_in"]) * side.stray
+        error += (parts["ffn_in"].shape[1] + 4) * _unit(layer) * size + _norm(parts["ffn_in"]) * side.stray
     step = _Step(
         _norm(first) * tokens.ours.reach + float(shift.norm()),
         _norm(wanted) * reach + float(goal_shift.norm()),
@@ -265,7 +264,7 @@ def _second(block: Block, goal: Block, hidden: _Step, send: _Send) -> _Step:
         (theirs, hidden.goal, send.goal, goal),
     ):
         loud = _norm(parts["ffn_out"].abs()) * size + float(parts["ffn_out_bias"].norm())
-        error += (parts["ffn_out"].shape[1] + 4) * _eps(layer) * _norm(matrix.abs()) * loud
+        error += (parts["ffn_out"].shape[1] + 4) * _unit(layer) * _norm(matrix.abs()) * loud
         sizes.append(_norm(parts["ffn_out"]) * size + float(parts["ffn_out_bias"].norm()))
     return _Step(sizes[0], sizes[1], error, max(hidden.residual, _relative(difference, wanted)), hidden.score_error)
 
@@ -284,7 +283,7 @@ def _coupled_block(
     sizes, rounding = [], 0.0
     for parts, size, layer in ((ours, step.ours, block), (theirs, step.goal, goal)):
         bias = float(parts["ffn_in_bias"].norm())
-        rounding += (parts["ffn_in"].shape[1] + 4) * _eps(layer) * (_norm(parts["ffn_in"].abs()) * size + bias)
+        rounding += (parts["ffn_in"].shape[1] + 4) * _unit(layer) * (_norm(parts["ffn_in"].abs()) * size + bias)
         sizes.append(_norm(parts["ffn_in"]) * size + bias)
     hidden = _Step(sizes[0], sizes[1], step.apart + rounding, step.residual, step.score_error)
     if frame is None:
@@ -307,7 +306,7 @@ def _coupled_output(model: TransformerNetwork, target: TransformerNetwork, hidde
     block, goal = model.layers[-1], target.layers[-1]
     found = _second(block, goal, step, _Send(final, wanted, zero, zero))
     rounding = (len(final) + 2) * (
-        _eps(block) * _norm(final.abs()) * found.ours + _eps(goal) * _norm(wanted.abs()) * found.goal
+        _unit(block) * _norm(final.abs()) * found.ours + _unit(goal) * _norm(wanted.abs()) * found.goal
     )
     ours, theirs = _parts(block), _parts(goal)
     sizes = [
@@ -325,7 +324,7 @@ def _output(model: TransformerNetwork, target: TransformerNetwork, tokens: _Toke
     error = _norm(seen - goal) * (reach + apart) + _norm(goal) * apart + float((shift - goal_shift).norm())
     rounding = 0.0
     for matrix, side, layer in ((final, tokens.ours, model.layers[0]), (wanted, tokens.goal, target.layers[0])):
-        rounding += (len(matrix) + 2) * _eps(layer) * _norm(matrix.abs()) * side.token + _norm(matrix) * side.stray
+        rounding += (len(matrix) + 2) * _unit(layer) * _norm(matrix.abs()) * side.token + _norm(matrix) * side.stray
     sizes = (_norm(seen) * tokens.ours.reach + float(shift.norm()), _norm(goal) * reach + float(goal_shift.norm()))
     return _Step(sizes[0] + rounding, sizes[1] + rounding, error + rounding, _relative(seen - goal, goal))
 
@@ -343,11 +342,16 @@ def _parts(block: Block) -> dict[str, Tensor]:
 def _value_rounding(parts: dict[str, Tensor], head: int, send: Tensor, side: _Side, layer: Block) -> float:
     value = _norm(parts["value"][head].abs()) * side.token + float(parts["value_bias"][head].norm())
     terms = parts["value"].shape[-1] + parts["value"].shape[-2] + TOKENS + len(parts["value"]) + 8
-    return terms * _eps(layer) * _norm(send.abs()) * _norm(parts["out"][head].abs()) * value
+    return terms * _unit(layer) * _norm(send.abs()) * _norm(parts["out"][head].abs()) * value
 
 
-def _eps(block: Block) -> float:
-    return torch.finfo(block.query.dtype).eps
+def _bias_norm(parts: dict[str, Tensor], name: str, head: int) -> float:
+    return float(parts[f"{name}_bias"][head].norm())
+
+
+def _unit(block: Block) -> float:
+    """Largest relative error of one rounding; the 1 % stands for products of several."""
+    return 1.01 * torch.finfo(block.query.dtype).eps / 2
 
 
 def _relative(difference: Tensor, wanted: Tensor) -> float:
