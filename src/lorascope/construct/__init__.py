@@ -2,5 +2,6 @@
 
 from .paper import paper
 from .stable import stable
+from .stacked import stack_heads, stacked
 
-__all__ = ["paper", "stable"]
+__all__ = ["paper", "stable", "stack_heads", "stacked"]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from time import monotonic
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ __all__ = ["nearest_gauge", "solve_narrow"]
 # References for the free part of the gauge: the nearest orthogonal map, then random ones.
 STARTS = 4
 GOOD = 1e-12
+# Adapters up to this many frozen norms are not worth another start.
+SMALL = 4.0
 SWEEPS = 30
 
 
@@ -40,6 +43,7 @@ def solve_narrow(match: NarrowMatch, ranks: tuple[int, ...], deadline: float = m
     if not match.closed_by(capped):
         return _alternating(match, capped)
     best: Solution | None = None
+    size = max(float(torch.linalg.matrix_norm(factor, 2)) for factor in (match.first, match.second))
     for gauge in _gauges(match, capped):
         for reference in _references(gauge, match):
             try:
@@ -48,6 +52,8 @@ def solve_narrow(match: NarrowMatch, ranks: tuple[int, ...], deadline: float = m
                 continue
             if best is None or _score(found) < _score(best):
                 best = found
+            if best.residual < GOOD and (best.factors.norm() <= SMALL * size or monotonic() > deadline):
+                return best
         if best is not None and best.residual < GOOD:
             break
     return _alternating(match, capped) if best is None else best

@@ -70,7 +70,7 @@ def _queries(
         wanted = (goal_key @ seen.goal_columns).T @ (goal_query @ seen.goal_shift + bias[head])
         wanted = wanted - keys @ query @ seen.shift
         if 0 not in keys.shape:
-            value[head] = hidden_shift(keys, wanted)
+            value[head] += hidden_shift(keys, wanted - keys @ value[head])
         residuals.append(keys @ value[head] - wanted)
         goals.append(wanted)
     yield f"blocks.{index}.query_bias", value, torch.cat(residuals), torch.cat(goals)
@@ -87,11 +87,11 @@ def _attention_and_hidden(
     weight, goal_weight = block.ffn_in.weight.detach().double(), goal.ffn_in.weight.detach().to(ours)
     first = goal.ffn_in.bias.detach().to(ours)
     if coupled:
-        first = first + goal_weight @ theirs - weight[: plan.hidden] @ ours
+        first = first + (goal_weight @ theirs - weight[: plan.hidden] @ ours)
     else:
-        first = first + goal_weight @ plan.ffn.goal_shift - weight[: plan.hidden] @ plan.ffn.shift
+        first = first + (goal_weight @ plan.ffn.goal_shift - weight[: plan.hidden] @ plan.ffn.shift)
         if block.out_bias is not None:
-            found[f"blocks.{index}.out_bias"] = block.out_bias.detach().double() + theirs - ours
+            found[f"blocks.{index}.out_bias"] = block.out_bias.detach().double() + (theirs - ours)
     rest = block.ffn_in.bias.detach().double()[plan.hidden :]
     found[f"blocks.{index}.ffn_in.bias"] = torch.cat([first, rest])
     return found

@@ -10,6 +10,7 @@ from .needed import Gap, Need, find_partition, matches_for, rank_needed
 from .pair import Model, check_pair, coarser_dtype
 from .parameters import last_layers_parameters, lora_parameters, transformer_parameters
 from .partition import Partition, best_partition, least_total, search_partition, spread, uniform_partition
+from .stacked import stacked_rank
 from .streams import Seen, centred_basis
 from .transformer import theorem7_gaps, theorem7_rank
 from .variants import BlockPlan, VariantPlan, block_bias, plan_variant, square_match
@@ -50,6 +51,7 @@ __all__ = [
     "sharp_bound",
     "spread",
     "square_match",
+    "stacked_rank",
     "theorem3_rank",
     "theorem5_bound",
     "theorem5_bound_quoted",

@@ -114,6 +114,8 @@ def align(source: Float[Tensor, "embed hidden"], goal: Float[Tensor, "embed hidd
     """
     embed, hidden = source.shape
     eye = torch.eye(embed, dtype=source.dtype, device=source.device)
+    if torch.equal(source, goal):
+        return eye
     if hidden <= embed:
         found = eye + (goal - source) @ torch.linalg.pinv(source) if hidden < embed else _quotient(goal, source)
         return found if _conditioned(found) else eye

@@ -1,6 +1,8 @@
 """What has to be matched in transformers with skips, normalisations, biases, narrow heads or wide hidden layers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -51,27 +53,41 @@ class VariantPlan:
     matches: tuple[Match | NarrowMatch, ...]
 
 
+_Matches = list[Match | NarrowMatch]
+_Block = Callable[[TransformerNetwork, TransformerNetwork, int, BlockPlan | None], tuple[BlockPlan, _Matches]]
+_Output = Callable[[TransformerNetwork, TransformerNetwork], tuple[Seen, bool, _Matches]]
+
+
 def plan_variant(frozen: TransformerNetwork, target: TransformerNetwork) -> VariantPlan:
     """The products that make an adapted transformer equal to the target, for every form of transformer.
 
     Tokens of a stream (with skips or normalisations) must agree: head by head ``W_K^T W_Q`` and ``W_O W_V``, then
     ``W_1``, ``W_2`` and ``W_o`` alone. After a normalisation tokens lie in ``Gamma 1^perp + beta``, and before one the
     direction of 1 is lost, so all these are matched on 1^perp where the biases can make up for the shift. Without
-    skips and normalisations tokens need agree only up to a linear map, chosen for the least change of ``W_1, W_2``.
+    skips and normalisations tokens need agree only up to a linear map: one that spares ``W_1`` and ``W_2``, or the
+    identity, whichever needs the smaller rank.
 
     Source: new; extends Zeng & Lee 2024, Theorem 7.
     """
-    paper = frozen.norm_place is None and not frozen.residual
-    blocks, matches = [], []
+    if frozen.norm_place is not None or frozen.residual:
+        return _plan(frozen, target, _streamed, _output)
+    plans = [_plan(frozen, target, partial(_coupled, turned=turned), _last_product) for turned in (True, False)]
+    return min(plans, key=_cost)
+
+
+def _cost(plan: VariantPlan) -> tuple[int, int]:
+    caps = [match.least_cap for match in plan.matches]
+    return max(caps, default=0), sum(sum(match.least_ranks) for match in plan.matches)
+
+
+def _plan(frozen: TransformerNetwork, target: TransformerNetwork, block: _Block, output: _Output) -> VariantPlan:
+    blocks: list[BlockPlan] = []
+    matches: list[Match | NarrowMatch] = []
     for index in range(frozen.depth):
-        last = blocks[-1] if blocks else None
-        plan, found = (_coupled if paper else _streamed)(frozen, target, index, last)
+        plan, found = block(frozen, target, index, blocks[-1] if blocks else None)
         blocks.append(plan)
         matches += found
-    if paper:
-        final, own, found = raw(frozen), True, [_last_product(frozen, target)]
-    else:
-        final, own, found = _output(frozen, target)
+    final, own, found = output(frozen, target)
     matches += found
     return VariantPlan(tuple(blocks), final, own, tuple(match for match in matches if 0 not in match.wanted.shape))
 
@@ -101,7 +117,7 @@ def square_match(match: NarrowMatch) -> Match | NarrowMatch:
 
 def _streamed(
     frozen: TransformerNetwork, target: TransformerNetwork, index: int, last: BlockPlan | None
-) -> tuple[BlockPlan, list[Match | NarrowMatch]]:
+) -> tuple[BlockPlan, _Matches]:
     """Tokens agree as they are, but for the direction of 1 where a normalisation comes next."""
     block, goal = frozen.layers[index], target.layers[index]
     like = frozen.output.weight.detach().double()
@@ -140,8 +156,8 @@ def _streamed(
 
 
 def _coupled(
-    frozen: TransformerNetwork, target: TransformerNetwork, index: int, last: BlockPlan | None
-) -> tuple[BlockPlan, list[Match | NarrowMatch]]:
+    frozen: TransformerNetwork, target: TransformerNetwork, index: int, last: BlockPlan | None, *, turned: bool
+) -> tuple[BlockPlan, _Matches]:
     """Tokens agree up to a linear map after each block, attention outputs likewise before ``W_1``."""
     block, goal = frozen.layers[index], target.layers[index]
     like, dtype = frozen.output.weight.detach().double(), coarser_dtype(frozen, target)
@@ -152,8 +168,8 @@ def _coupled(
     hidden = len(other)
     rows = torch.eye(len(weight), dtype=like.dtype, device=like.device)[:hidden]
     matches: list[Match | NarrowMatch] = []
-    if hidden > width:
-        turn = align(other.T, (rows @ weight).T).T  # N of W_1 = W̄_1 N
+    if hidden > width or not turned:
+        turn = align(other.T, (rows @ weight).T).T if turned else eye  # N of W_1 = Wbar_1 N
         sent, wanted = turn, eye
         matches.append(
             Match(
@@ -166,7 +182,7 @@ def _coupled(
     frame = eye
     if index < frozen.depth - 1:
         pad = torch.nn.functional.pad(goal.ffn_out.weight.detach().to(like), (0, len(weight) - hidden))
-        frame = align(pad, block.ffn_out.weight.detach().double())
+        frame = align(pad, block.ffn_out.weight.detach().double()) if turned else eye
         matches.append(_ffn_out(block, goal, index, eye, frame, dtype))
     plan = BlockPlan(before, raw(frozen), tuple(scores), tuple(values), hidden, frame)
     return plan, [*map(square_match, (*scores, *values)), *matches]
@@ -231,7 +247,7 @@ def _ffn_out(block: Block, goal: Block, index: int, sent: Tensor, goal_sent: Ten
     )
 
 
-def _output(frozen: TransformerNetwork, target: TransformerNetwork) -> tuple[Seen, bool, list[Match | NarrowMatch]]:
+def _output(frozen: TransformerNetwork, target: TransformerNetwork) -> tuple[Seen, bool, _Matches]:
     """The output matrix alone, behind a normalisation that keeps its scale; its shift too where that costs no rank."""
     weight, dtype = frozen.output.weight.detach().double(), coarser_dtype(frozen, target)
     norm, goal = (net.norm if net.norm_place == "pre" else net.layers[-1].norm_ffn for net in (frozen, target))
@@ -253,7 +269,7 @@ def _output(frozen: TransformerNetwork, target: TransformerNetwork) -> tuple[See
     return seen, False, [free]
 
 
-def _last_product(frozen: TransformerNetwork, target: TransformerNetwork) -> Match | NarrowMatch:
+def _last_product(frozen: TransformerNetwork, target: TransformerNetwork) -> tuple[Seen, bool, _Matches]:
     """``W_o W_2`` of the last block; hidden units that the target lacks must contribute nothing."""
     first, second = frozen.layers[-1].ffn_out.weight.detach().double(), frozen.output.weight.detach().double()
     width, hidden = first.shape
@@ -266,6 +282,7 @@ def _last_product(frozen: TransformerNetwork, target: TransformerNetwork) -> Mat
         # columns that the match does not see make the first factor square
         spare = torch.linalg.svd(first).U[:, hidden:] * torch.linalg.matrix_norm(first, 2)
         weights = torch.stack([torch.cat([first, spare], dim=1), second])
-        return Match(names, weights, eye, eye[:, :hidden], wanted @ goal, None, (False, False), dtype=dtype)
+        square = Match(names, weights, eye, eye[:, :hidden], wanted @ goal, None, (False, False), dtype=dtype)
+        return raw(frozen), True, [square]
     unit = torch.eye(hidden, dtype=first.dtype, device=first.device)
-    return NarrowMatch(names, first, second, eye, unit, goal, wanted, dtype=dtype)
+    return raw(frozen), True, [NarrowMatch(names, first, second, eye, unit, goal, wanted, dtype=dtype)]
