@@ -8,6 +8,7 @@ from .largest import largest_output
 from .networks import bound_networks
 from .transformer_certificate import TransformerBounds, bound_transformer, hidden_shift
 from .transformer_samples import bound_on_samples
+from .variant_certificate import bound_variant
 
 __all__ = [
     "EXACT",
@@ -25,6 +26,7 @@ __all__ = [
     "bound_networks",
     "bound_on_samples",
     "bound_transformer",
+    "bound_variant",
     "check_ranks",
     "check_samples",
     "contains",

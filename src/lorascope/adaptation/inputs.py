@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RankError, ShapeError, SpecError
+from ..models import weight_names
 from ..theory import Model
 
 __all__ = ["TOKENS", "Sampler", "check_ranks", "check_samples", "draw_samples"]
@@ -24,7 +25,7 @@ def check_ranks(frozen: Model, rank: int | None, ranks: Mapping[str, int] | None
     Raises:
         RankError: both or neither given; a rank that is negative or no integer; a name the model does not have.
     """
-    names = _adaptable(frozen)
+    names = weight_names(frozen)
     if (rank is None) == (ranks is None):
         came = "neither" if rank is None else "both"
         raise RankError(f"give either rank (one number) or ranks (parameter name -> number), got {came}")
@@ -85,10 +86,6 @@ def check_samples(samples: Tensor, shape: tuple[int, ...]) -> Tensor:
     if samples.numel() == 0 or not torch.isfinite(samples).all():
         raise SpecError(f"samples must be finite and at least one, got shape {tuple(samples.shape)}")
     return samples.detach()
-
-
-def _adaptable(frozen: Model) -> list[str]:
-    return [name for name, parameter in frozen.named_parameters() if parameter.ndim >= 2]
 
 
 def _as_rank(name: str, value: object) -> int:

@@ -3,5 +3,6 @@
 from .paper import paper
 from .refined import refined, refined_path
 from .stable import stable
+from .stacked import stack_heads, stacked
 
-__all__ = ["paper", "refined", "refined_path", "stable"]
+__all__ = ["paper", "refined", "refined_path", "stable", "stack_heads", "stacked"]

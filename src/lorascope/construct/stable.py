@@ -1,6 +1,6 @@
 """Adaptation in closed form that stays exact in floating point."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, perf_counter
 
 import torch
@@ -8,12 +8,14 @@ from torch import Tensor
 
 from ..adaptation import Adaptation, Certificate, Domain, Sampler, check_ranks, draw_samples
 from ..models import FNN, Adapter, TransformerNetwork
-from ..theory import Match, Model, check_pair, find_partition
+from ..theory import Match, Model, NarrowMatch, check_pair, find_partition
 from .chain import Solution, solve_match
 from .fnn import Solver, adapt_fnn
+from .gauge import solve_narrow
 from .inputs import check_partition
 from .threads import threads_for
 from .transformer import adapt_transformer
+from .variant import adapt_variant
 
 __all__ = ["adapt_with", "stable"]
 
@@ -68,7 +70,10 @@ def stable(
     def solve(match: Match, given: tuple[int, ...]) -> Solution:
         return solve_match(match, given, deadline)
 
-    return adapt_with(solve, frozen, target, rank, ranks, partition, domain, samples, sampler, generator)
+    def narrow(match: NarrowMatch, given: tuple[int, ...]) -> Solution:
+        return solve_narrow(match, given, deadline)
+
+    return adapt_with(solve, frozen, target, rank, ranks, partition, domain, samples, sampler, generator, narrow)
 
 
 def adapt_with(
@@ -82,6 +87,7 @@ def adapt_with(
     samples: Tensor | None,
     sampler: Sampler | None,
     generator: torch.Generator | None,
+    narrow: Callable[[NarrowMatch, tuple[int, ...]], Solution] = solve_narrow,
 ) -> Adaptation[Model]:
     """The common course of the closed-form constructions: check, solve every product, set biases, certify."""
     started = perf_counter()
@@ -102,7 +108,10 @@ def adapt_with(
         assert isinstance(frozen, TransformerNetwork) and isinstance(target, TransformerNetwork)
         drawn = draw_samples((-1, target.embed_dim), samples, sampler, generator, frozen.output.weight)
         with threads_for(frozen.embed_dim):
-            found = adapt_transformer(frozen, target, allowed, domain, drawn, solve)
+            if frozen.is_paper_form and target.is_paper_form:
+                found = adapt_transformer(frozen, target, allowed, domain, drawn, solve)
+            else:
+                found = adapt_variant(frozen, target, allowed, domain, solve, narrow)
     model, adapters, biases, certificate, methods = found
     method = ", ".join(dict.fromkeys(methods))
     return Adaptation(model, adapters, biases, certificate, method, perf_counter() - started)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...adaptation import Adaptation, Ball, Certificate, Domain, Sampler, bound_networks, draw_samples, region_of
 from ...errors import SpecError
-from ...models import FNN
+from ...models import FNN, TransformerNetwork
 from ...theory import Model, Partition, check_pair, find_partition, fnn_matches, matches_for
 from ..inputs import check_partition
 from ..stable import stable
@@ -19,6 +19,7 @@ from .fnn import RefinedFNN, refine_fnn
 from .linear import refine_linear
 from .profile import ProfileName, profile_named
 from .source import InputSource, input_source
+from .transformer import refine_transformer
 
 __all__ = ["Found", "Job", "Progress", "job_for", "refine"]
 
@@ -83,11 +84,14 @@ def job_for(
 def refine(job: Job, ranks: Mapping[str, int], lower: Found | None, progress: Progress | None) -> Found:
     """One rank: exact where it can be, refined where it cannot; never worse than ``lower``."""
     started = perf_counter()
-    if isinstance(job.frozen, FNN) and isinstance(job.target, FNN):
-        with threads_for(job.frozen.width):
-            found = _refine_fnn(job, job.frozen, job.target, ranks, lower, progress)
-    else:
-        found = _exact(job, ranks, None) or Found(stable(job.frozen, job.target, ranks=ranks, domain=job.domain), 0.0)
+    deadline = monotonic() + job.seconds if job.seconds > 0 else -math.inf
+    frozen, target = job.frozen, job.target
+    with threads_for(frozen.width if isinstance(frozen, FNN) else frozen.embed_dim):
+        if isinstance(frozen, FNN) and isinstance(target, FNN):
+            found = _refine_fnn(job, frozen, target, ranks, deadline, lower, progress)
+        else:
+            assert isinstance(frozen, TransformerNetwork) and isinstance(target, TransformerNetwork)
+            found = _refine_transformer(job, frozen, target, ranks, deadline, lower, progress)
     if lower is not None and lower.loss < found.loss:
         found = lower
     return replace(found, adaptation=replace(found.adaptation, seconds=perf_counter() - started))
@@ -112,9 +116,14 @@ def _exact(job: Job, ranks: Mapping[str, int], partition: Partition | None) -> F
 
 
 def _refine_fnn(
-    job: Job, frozen: FNN, target: FNN, ranks: Mapping[str, int], lower: Found | None, progress: Progress | None
+    job: Job,
+    frozen: FNN,
+    target: FNN,
+    ranks: Mapping[str, int],
+    deadline: float,
+    lower: Found | None,
+    progress: Progress | None,
 ) -> Found:
-    deadline = monotonic() + job.seconds if job.seconds > 0 else -math.inf
     groups = job.partition or find_partition(frozen, target, ranks)
     exact = _exact(job, ranks, groups)
     if exact is not None:
@@ -145,6 +154,48 @@ def _refine_fnn(
     conditions = (_shortfall(frozen, target, groups, ranks, loss), *notes, *realised.conditions)
     certificate = _certified(realised.model, target, job, groups, conditions)
     return Found(Adaptation(realised.model, realised.adapters, realised.biases, certificate, method), loss, network)
+
+
+def _refine_transformer(
+    job: Job,
+    frozen: TransformerNetwork,
+    target: TransformerNetwork,
+    ranks: Mapping[str, int],
+    deadline: float,
+    lower: Found | None,
+    progress: Progress | None,
+) -> Found:
+    exact = _exact(job, ranks, None)
+    if exact is not None:
+        return exact
+    if not (frozen.is_paper_form and target.is_paper_form):
+        found = stable(frozen, target, ranks=ranks, domain=job.domain, samples=job.samples, seconds=job.seconds)
+        note = "closed form only: transformers with skips, normalisation or other head sizes are not refined"
+        conditions = (*found.certificate.conditions, note)
+        return _found(replace(found, certificate=replace(found.certificate, conditions=conditions)), job)
+    found = refine_transformer(
+        frozen,
+        target,
+        ranks,
+        job.source,
+        job.domain,
+        profile=job.profile,
+        deadline=deadline,
+        generator=job.generator,
+        progress=progress,
+        start=_transformer(lower),
+    )
+    return _found(found, job)
+
+
+def _transformer(lower: Found | None) -> Adaptation[TransformerNetwork] | None:
+    if lower is None or not isinstance(lower.adaptation.model, TransformerNetwork):
+        return None
+    return replace(lower.adaptation, model=lower.adaptation.model)
+
+
+def _found(adaptation: Adaptation[TransformerNetwork], job: Job) -> Found:
+    return Found(adaptation, _loss(adaptation.model, job))
 
 
 def _shortfall(frozen: FNN, target: FNN, groups: Partition, ranks: Mapping[str, int], loss: float) -> str:
