@@ -191,10 +191,11 @@ def _refine_transformer(
 def _transformer(lower: Found | None) -> Adaptation[TransformerNetwork] | None:
     if lower is None or not isinstance(lower.adaptation.model, TransformerNetwork):
         return None
-    return replace(lower.adaptation, model=lower.adaptation.model)
+    found = lower.adaptation
+    return Adaptation(lower.adaptation.model, found.adapters, found.biases, found.certificate, found.method)
 
 
-def _found(adaptation: Adaptation[TransformerNetwork], job: Job) -> Found:
+def _found(adaptation: Adaptation[Model], job: Job) -> Found:
     return Found(adaptation, _loss(adaptation.model, job))
 
 

@@ -18,7 +18,7 @@ BATCH = 128
 BETAS = (0.9, 0.99)
 
 
-@dataclass
+@dataclass(eq=False)
 class Candidate:
     """A refined network so far.
 
