@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ...adaptation import Adaptation, Ball, Certificate, Domain, Sampler, bound_networks, draw_samples, region_of
 from ...errors import SpecError
+from ...linalg import threads_for
 from ...models import FNN, TransformerNetwork
 from ...theory import Model, Partition, check_pair, find_partition, fnn_matches, matches_for
 from ..inputs import check_partition
 from ..stable import stable
-from ..threads import threads_for
 from .fnn import RefinedFNN, refine_fnn
 from .linear import refine_linear
 from .profile import ProfileName, profile_named
