@@ -36,7 +36,7 @@ def by_autograd(loss: Callable[[int, Sequence[Tensor]], Float[Tensor, " members"
 
 def adam(
     gradient: Gradient,
-    parameters: Sequence[Float[Tensor, "members *shape"]],
+    parameters: Sequence[Float[Tensor, "members ..."]],
     steps: int,
     rates: Float[Tensor, " members"],
     *,
@@ -46,7 +46,7 @@ def adam(
     multipliers: Sequence[float] | None = None,
     deadline: float = math.inf,
     progress: Callable[[float], None] | None = None,
-) -> list[Float[Tensor, "members *shape"]]:
+) -> list[Float[Tensor, "members ..."]]:
     """Minimise every member's loss by Adam; members do not see each other.
 
     ``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g^2``,

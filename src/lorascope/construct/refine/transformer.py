@@ -163,7 +163,7 @@ def _starts(
             goal = permute_heads(target, chosen)
             if aligned:
                 goal = align_hidden(goal, space, moments_of(goal, inputs))
-            corrections = start_from_truncation(space, goal, moments_of(goal, inputs), set())
+            corrections = start_from_truncation(space, goal, moments_of(goal, inputs))
             found.append(Candidate(woken(corrections, generator), goal, "truncation"))
     return found
 

@@ -2,18 +2,28 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from time import monotonic
 
 import torch
 from torch import Tensor
 
 from ...adaptation import hidden_shift
+from ...linalg import product, truncate
 from ...models import Adapter, TransformerNetwork, merge
 from ...theory import Match
 from ..chain import solve_match
 from ..factors import Factors
+from ..path import share
+from ..schur import schur
 from .transformer_space import Corrections, ProductSpace
 
 __all__ = ["realise"]
+
+# Adapters are taken as the Schur form gives them where the product is as accurate as this, relative to its goal, and no
+# adapter exceeds so many norms of the frozen matrices; else smaller ones are looked for, for so many seconds a product.
+ACCURATE = 1e-11
+LARGE = 30.0
+PATIENCE = 0.5
 
 
 def realise(
@@ -102,10 +112,20 @@ def _solved(
     ranks: Mapping[str, int],
     deadline: float,
 ) -> Factors:
-    eye = torch.eye(len(weights[0]), dtype=torch.float64, device=weights[0].device)
-    wanted = weights[1] @ weights[0] + correction[0] @ correction[1]
-    match = Match((first, second), torch.stack(weights), eye, eye, wanted, transposed=(False, False))
-    return solve_match(match, (ranks[first], ranks[second]), deadline).factors
+    """Adapters of two matrices whose product gets the correction: the Schur form, or smaller ones where it is large."""
+    width, frozen = len(weights[0]), torch.stack(weights)
+    allowed = (min(ranks[first], width), min(ranks[second], width))
+    outputs, inputs = truncate(correction[0] @ correction[1], min(sum(allowed), width))
+    goal = weights[1] @ weights[0] + outputs @ inputs
+    factors = schur(frozen, outputs, inputs, share(len(inputs), allowed))
+    off = float((product(factors.adapted(frozen)) - goal).norm())
+    if off <= ACCURATE * float(goal.norm()) and factors.norm() <= LARGE * float(
+        torch.linalg.matrix_norm(frozen, 2).max()
+    ):
+        return factors
+    eye = torch.eye(width, dtype=torch.float64, device=goal.device)
+    match = Match((first, second), frozen, eye, eye, goal, transposed=(False, False))
+    return solve_match(match, allowed, min(deadline, monotonic() + PATIENCE)).factors
 
 
 def _assembled(first: str, second: str, heads: Sequence[Factors], *, transposed: bool) -> dict[str, Adapter]:
