@@ -18,7 +18,7 @@ EPS = torch.finfo(torch.float64).eps
 @settings(max_examples=15)
 @given(seeds, st.integers(1, 6), st.lists(st.integers(1, 3), min_size=1, max_size=3), st.sampled_from([0.0, 1.0, 30.0]))
 def test_any_network_cut_anyhow_is_within_its_bound_of_the_target(seed, width, sizes, offset):
-    """Offset 0: hidden ReLUs switch, only the trivial bound is left; 30: they may all be active."""
+    """Offset 0: hidden ReLUs switch, and the group is relaxed; 30: they may all be active."""
     rng = np.random.default_rng(seed)
     depth = sum(sizes)
     ends = np.cumsum([0, *sizes])

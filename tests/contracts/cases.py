@@ -1,13 +1,13 @@
 """The table every method goes through: pairs of models small and tame enough that each is exact where ranks allow."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
 
 import lorascope as ls
-from lorascope import construct
+from lorascope import construct, tune
 from lorascope.models import TransformerNetwork
 from reference.cases import matrices, network, tensors
 
@@ -20,6 +20,16 @@ NAMED = {
 # two names of one function are tested once
 METHODS = {
     name: method for name, method in NAMED.items() if method not in list(NAMED.values())[: list(NAMED).index(name)]
+}
+# gradient methods promise the same but exactness; a few steps, for the structure of what comes back
+BRIEF = {"steps": 12, "batch": 16}
+GRADIENT = {
+    "lora": partial(tune.lora, **BRIEF),
+    "lora biases fixed": partial(tune.lora, tune_bias=False, **BRIEF),
+    "lora grid": partial(tune.lora, lr=[1e-2, 1e-3], weight_decay=[0.0, 1e-2], **BRIEF),
+    "full": lambda frozen, target, _, **how: tune.full(frozen, target, **BRIEF, **how),
+    "last layers": lambda frozen, target, _, **how: tune.last_layers(frozen, target, 1, **BRIEF, **how),
+    "biases": lambda frozen, target, _, **how: tune.biases(frozen, target, **BRIEF, **how),
 }
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}

@@ -11,7 +11,7 @@ from .domain import Domain
 
 __all__ = ["EXACT", "Adaptation", "Certificate"]
 
-Model = TypeVar("Model", bound=nn.Module)
+Model_co = TypeVar("Model_co", bound=nn.Module, covariant=True)
 
 # Error bound relative to the target's largest output at which an adaptation counts as exact.
 EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}
@@ -25,8 +25,9 @@ class Certificate:
         error_bound: finite; at least the supremum over the domain of the Euclidean norm of the output error (for
             transformers: of its largest token), with the residual of the construction and the rounding of both
             models' evaluation counted in.
-        expected_error_bound: bound on the mean of that norm over the samples; None where a sample lies outside the
-            domain, or none were drawn.
+        expected_error_bound: bound on the mean of that norm over the samples, indeed on its root mean square; None
+            where a sample lies outside the domain. It speaks of these samples: ``theory.population_bound`` says what
+            they tell of the distribution that they come from.
         residual: largest relative Frobenius residual over the matched products, from the merged weights.
         exact: every gap is closed, and ``error_bound`` is at most 1e-6 (float32: 1e-3) of the target's largest output.
         domain: where all this holds.
@@ -42,7 +43,7 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class Adaptation(Generic[Model]):
+class Adaptation(Generic[Model_co]):
     """Adapters for a frozen model, the model with them merged in, and the certificate.
 
     Attributes:
@@ -54,7 +55,7 @@ class Adaptation(Generic[Model]):
         seconds: wall time it took.
     """
 
-    model: Model
+    model: Model_co
     adapters: dict[str, Adapter]
     biases: dict[str, Tensor]
     certificate: Certificate

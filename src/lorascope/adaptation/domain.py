@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import ShapeError, SpecError
 from ..shapes import Float
 
-__all__ = ["Ball", "Box", "Domain", "Region", "region_of"]
+__all__ = ["Ball", "Box", "Domain", "Region", "contains", "region_of"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,18 @@ class Box:
 
 
 Domain = Ball | Box
+
+
+def contains(domain: Domain, points: Float[Tensor, "*batch inp"]) -> bool:
+    """Whether all points lie in the domain; coordinates beyond a point's are not asked for.
+
+    >>> contains(Ball(1.0), torch.tensor([[0.6, 0.8], [0.0, 1.1]]))
+    False
+    """
+    if isinstance(domain, Ball):
+        return bool((points.norm(dim=-1) <= domain.radius).all())
+    low, high = (torch.as_tensor(bound).to(points)[: points.shape[-1]] for bound in (domain.low, domain.high))
+    return bool(((points >= low) & (points <= high)).all())
 
 
 @dataclass(frozen=True)

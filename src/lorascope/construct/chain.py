@@ -181,10 +181,8 @@ def _singular(weights: Tensor) -> bool:
 
 
 def _zero(weights: Tensor) -> Factors:
-    width = weights.shape[-1]
-    return Factors(
-        tuple(weights.new_zeros(width, 0) for _ in weights), tuple(weights.new_zeros(0, width) for _ in weights)
-    )
+    out, inp = weights.shape[-2:]
+    return Factors(tuple(weights.new_zeros(out, 0) for _ in weights), tuple(weights.new_zeros(0, inp) for _ in weights))
 
 
 def _from_differences(differences: Tensor, parts: tuple[int, ...]) -> Factors:

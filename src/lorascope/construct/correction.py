@@ -9,7 +9,7 @@ from ..linalg import truncate
 from ..shapes import Float
 from ..theory import Match
 
-__all__ = ["Correction", "correction_of"]
+__all__ = ["Correction", "correction_of", "through"]
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,14 @@ class Correction:
     """What is added to the frozen product: ``outputs @ inputs``, of rank at most the ranks' sum.
 
     Attributes:
-        outputs: (width, r).
-        inputs: (r, width), of full row rank.
+        outputs: (out, r).
+        inputs: (r, inp), of full row rank.
         closed: whether the correction is the whole error up to rounding.
         left_out: spectral norm of the part of the error that is not corrected (in the match's own coordinates).
     """
 
-    outputs: Float[Tensor, "width r"]
-    inputs: Float[Tensor, "r width"]
+    outputs: Float[Tensor, "out r"]
+    inputs: Float[Tensor, "r inp"]
     closed: bool
     left_out: float
 
@@ -44,10 +44,10 @@ def correction_of(match: Match, total: int) -> Correction:
     if not closed and match.unit_right is not None:
         inputs = inputs @ match.unit_right
     left_out = float(torch.linalg.matrix_norm(match.error - outputs @ inputs, 2)) if error.numel() else 0.0
-    return Correction(_through(match.left, outputs), _through(match.right.T, inputs.T).T, closed, left_out)
+    return Correction(through(match.left, outputs), through(match.right.T, inputs.T).T, closed, left_out)
 
 
-def _through(end: Tensor, columns: Tensor) -> Tensor:
+def through(end: Tensor, columns: Tensor) -> Tensor:
     """Least-norm ``X`` with ``end @ X = columns``."""
     rows = end.shape[0]
     if torch.equal(end, torch.eye(rows, end.shape[1], dtype=end.dtype, device=end.device)):

@@ -1,6 +1,7 @@
 """A frozen FNN adapted to a target FNN: solved products, provable biases, certificate."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,9 +12,32 @@ from ..theory import Match, Partition, coarser_dtype, fnn_matches, padded_biases
 from .chain import Solution
 from .linearize import linearizing_biases
 
-__all__ = ["Solver", "adapt_fnn"]
+__all__ = ["Realised", "Solver", "adapt_fnn", "realise_fnn"]
 
 Solver = Callable[[Match, tuple[int, ...]], Solution]
+
+
+@dataclass(frozen=True)
+class Realised:
+    """Adapters and biases that make a frozen FNN act as another one, group by group.
+
+    Attributes:
+        model: the frozen one with them merged in.
+        adapters, biases: by parameter name.
+        methods: the construction used, group by group.
+        conditions: what limits exactness, in words and numbers.
+        closed: whether the ranks suffice for every group.
+        matches, shifts: what was matched: products, and the biases after them.
+    """
+
+    model: FNN
+    adapters: dict[str, Adapter]
+    biases: dict[str, Tensor]
+    methods: tuple[str, ...]
+    conditions: tuple[str, ...]
+    closed: bool
+    matches: list[Match]
+    shifts: list[Tensor]
 
 
 def adapt_fnn(
@@ -33,6 +57,15 @@ def adapt_fnn(
         The merged model, its adapters and biases, the certificate, and the constructions used, group by group.
     """
     domain = Ball(6 * frozen.width**0.5) if domain is None else domain
+    found = realise_fnn(frozen, target, ranks, partition, domain, solve)
+    certificate = _certify(found, target, partition, domain, samples)
+    return found.model, found.adapters, found.biases, certificate, found.methods
+
+
+def realise_fnn(
+    frozen: FNN, target: FNN, ranks: Mapping[str, int], partition: Partition, domain: Domain, solve: Solver
+) -> Realised:
+    """Adapters and biases with which the groups of ``partition`` act as the target's layers on the domain."""
     dtype = frozen.linears[0].weight.dtype
     matches = fnn_matches(frozen, target, partition)
     shifts = padded_biases(frozen, target)
@@ -63,8 +96,7 @@ def adapt_fnn(
             conditions.append(f"the target has biases (norm {float(shift.norm()):.3g}), the frozen model has none")
         adapters |= found
     model = merge(frozen, adapters, biases)
-    certificate = _certify(model, target, partition, matches, shifts, domain, samples, closed, conditions)
-    return model, adapters, biases, certificate, tuple(methods)
+    return Realised(model, adapters, biases, tuple(methods), tuple(conditions), closed, matches, shifts)
 
 
 def _last_bias(model: FNN, weights: list[Tensor], shift: Tensor, dtype: torch.dtype) -> list[Tensor]:
@@ -76,28 +108,19 @@ def _last_bias(model: FNN, weights: list[Tensor], shift: Tensor, dtype: torch.dt
     return [*values[:-1], (shift - weights[-1] @ offset).to(dtype).double()]
 
 
-def _certify(
-    model: FNN,
-    target: FNN,
-    partition: Partition,
-    matches: list[Match],
-    shifts: list[Tensor],
-    domain: Domain,
-    samples: Tensor | None,
-    closed: bool,
-    conditions: list[str],
-) -> Certificate:
+def _certify(found: Realised, target: FNN, partition: Partition, domain: Domain, samples: Tensor | None) -> Certificate:
+    model, matches, conditions = found.model, found.matches, list(found.conditions)
     eps, target_eps = (torch.finfo(m.linears[0].weight.dtype).eps for m in (model, target))
     goals = [match.wanted for match in matches]
     bounds = bound_fnn(
-        stages_of(model, partition, goals, shifts), domain, model.activation == "relu", eps, target_eps, samples
+        stages_of(model, partition, goals, found.shifts), domain, model.activation == "relu", eps, target_eps, samples
     )
     largest = largest_output(target, domain, matches[0].wanted.shape[1])
     limit = EXACT[coarser_dtype(model, target)] * largest
-    exact = closed and bounds.error <= limit
+    exact = found.closed and bounds.error <= limit
     if bounds.inactive:
-        conditions.append(f"groups {list(bounds.inactive)}: rounding may switch hidden ReLUs off; only a trivial bound")
-    if closed and not exact:
+        conditions.append(f"groups {list(bounds.inactive)}: hidden ReLUs may switch off; bounded by relaxation")
+    if found.closed and not exact:
         conditions.append(
             f"rounding: the ranks suffice, but the error bound is {bounds.error:.3g} (floating point alone "
             f"{bounds.rounding:.3g}, worst relative residual {bounds.residual:.3g}); exact means at most {limit:.3g}"

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..adaptation import Adaptation, Domain
+from ..adaptation import Adaptation, Domain, Sampler
+from ..errors import ShapeError
 from ..linalg import product
-from ..models import FNN
+from ..models import FNN, TransformerNetwork
 from ..theory import Match, Model, uniform_partition
 from .chain import Solution
 from .correction import correction_of
-from .inputs import Sampler
 from .split import split
 from .stable import adapt_with
 
@@ -38,6 +38,7 @@ def paper(
 
     Raises:
         AssumptionError: a frozen weight or a partial sum ``prod W + LR_r(E)`` is singular to working precision.
+        ShapeError: a transformer of another form than the paper's.
         ShapeError, RankError, SpecError: as :func:`stable`.
 
     Source: Zeng & Lee 2024, proofs of Lemma 1, Theorem 3 and Theorem 7. Cost O(depth width^3).
@@ -55,6 +56,12 @@ def paper(
             notes = (*notes, "the adapters overflow")
         return Solution(factors, "paper", residual, notes)
 
+    for role, model in (("frozen", frozen), ("target", target)):
+        if isinstance(model, TransformerNetwork) and not model.is_paper_form:
+            raise ShapeError(
+                f"construct.paper needs the paper's form of transformer (square matrices; no skips, normalisations or "
+                f"attention biases), got another one as {role}; construct.stable treats them all"
+            )
     theorem = "Theorem 3" if isinstance(frozen, FNN) else "Theorem 7"
     relu = isinstance(frozen, FNN) and isinstance(target, FNN) and frozen.activation == "relu"
     if partition is None and relu and target.depth <= frozen.depth:

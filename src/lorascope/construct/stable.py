@@ -1,19 +1,21 @@
 """Adaptation in closed form that stays exact in floating point."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, perf_counter
 
 import torch
 from torch import Tensor
 
-from ..adaptation import Adaptation, Certificate, Domain
+from ..adaptation import Adaptation, Certificate, Domain, Sampler, check_ranks, draw_samples
 from ..models import FNN, Adapter, TransformerNetwork
-from ..theory import Match, Model, check_pair, find_partition
+from ..theory import Match, Model, NarrowMatch, check_pair, find_partition
 from .chain import Solution, solve_match
 from .fnn import Solver, adapt_fnn
-from .inputs import Sampler, check_partition, check_ranks, draw_samples
+from .gauge import solve_narrow
+from .inputs import check_partition
 from .threads import threads_for
 from .transformer import adapt_transformer
+from .variant import adapt_variant
 
 __all__ = ["adapt_with", "stable"]
 
@@ -44,7 +46,7 @@ def stable(
         partition: groups of consecutive frozen layers, counted from 0, one for each target layer; default the best.
         domain: of the inputs (of every token); default ``Ball(6 sqrt(width))``.
         samples: (number, inputs), for the certificate's expected error; default 4096 draws of N(0, I). Transformers:
-            (number, tokens, inputs), checked only.
+            (number, tokens, inputs); default 512 draws of 10 tokens.
         sampler: instead of ``samples``: number -> samples.
         seconds: once they have passed, adapters are no longer made smaller; exactness is not given up.
         generator: of the default samples.
@@ -68,7 +70,10 @@ def stable(
     def solve(match: Match, given: tuple[int, ...]) -> Solution:
         return solve_match(match, given, deadline)
 
-    return adapt_with(solve, frozen, target, rank, ranks, partition, domain, samples, sampler, generator)
+    def narrow(match: NarrowMatch, given: tuple[int, ...]) -> Solution:
+        return solve_narrow(match, given, deadline)
+
+    return adapt_with(solve, frozen, target, rank, ranks, partition, domain, samples, sampler, generator, narrow)
 
 
 def adapt_with(
@@ -82,6 +87,7 @@ def adapt_with(
     samples: Tensor | None,
     sampler: Sampler | None,
     generator: torch.Generator | None,
+    narrow: Callable[[NarrowMatch, tuple[int, ...]], Solution] = solve_narrow,
 ) -> Adaptation[Model]:
     """The common course of the closed-form constructions: check, solve every product, set biases, certify."""
     started = perf_counter()
@@ -100,10 +106,12 @@ def adapt_with(
             found = adapt_fnn(frozen, target, allowed, groups, domain, drawn, solve)
     else:
         assert isinstance(frozen, TransformerNetwork) and isinstance(target, TransformerNetwork)
-        if samples is not None or sampler is not None:
-            draw_samples((-1, target.embed_dim), samples, sampler, generator, frozen.output.weight)
+        drawn = draw_samples((-1, target.embed_dim), samples, sampler, generator, frozen.output.weight)
         with threads_for(frozen.embed_dim):
-            found = adapt_transformer(frozen, target, allowed, domain, solve)
+            if frozen.is_paper_form and target.is_paper_form:
+                found = adapt_transformer(frozen, target, allowed, domain, drawn, solve)
+            else:
+                found = adapt_variant(frozen, target, allowed, domain, solve, narrow)
     model, adapters, biases, certificate, methods = found
     method = ", ".join(dict.fromkeys(methods))
     return Adaptation(model, adapters, biases, certificate, method, perf_counter() - started)

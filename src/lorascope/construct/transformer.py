@@ -5,10 +5,21 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..adaptation import EXACT, Ball, Certificate, Domain, bound_transformer, hidden_shift, largest_output, region_of
+from ..adaptation import (
+    EXACT,
+    Ball,
+    Certificate,
+    Domain,
+    bound_on_samples,
+    bound_transformer,
+    contains,
+    hidden_shift,
+    largest_output,
+)
 from ..linalg import product
 from ..models import Adapter, TransformerNetwork, merge
 from ..theory import Match, coarser_dtype
+from .assemble import assembled, missed, token_radius
 from .chain import Solution
 from .conditioning import condition_feed_forward
 
@@ -22,6 +33,7 @@ def adapt_transformer(
     target: TransformerNetwork,
     ranks: Mapping[str, int],
     domain: Domain | None,
+    samples: Tensor,
     solve: Callable[[Match, tuple[int, ...]], Solution],
 ) -> tuple[TransformerNetwork, dict[str, Adapter], dict[str, Tensor], Certificate, tuple[str, ...]]:
     """Adapters from ``solve`` pair by pair, the biases that go with them, and the certificate.
@@ -32,7 +44,7 @@ def adapt_transformer(
     Source: Zeng & Lee 2024, Theorem 7 (proof).
     """
     domain = Ball(6 * frozen.embed_dim**0.5) if domain is None else domain
-    radius = _token_radius(domain, target, frozen)
+    radius = token_radius(domain, target, frozen)
     adapters, matches = condition_feed_forward(frozen, target, ranks)
     parts: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
     products: list[tuple[Match, Tensor]] = []
@@ -48,7 +60,7 @@ def adapt_transformer(
             match.names, solution.factors.left, solution.factors.right, match.transposed, strict=True
         ):
             parts.setdefault(name, {})[match.head or 0] = (a.T, b.T) if flip else (b, a)
-    adapters |= _assembled(frozen, parts)
+    adapters |= assembled(frozen, parts)
     biases, notes = _biases(merge(frozen, adapters), target, products, radius)
     model = merge(frozen, adapters, biases)
     bounds = bound_transformer(model, target, radius)
@@ -62,34 +74,11 @@ def adapt_transformer(
             f"attention scores by {max(bounds.score_error):.3g} on this domain; the bound is {bounds.error:.3g}, exact "
             f"means at most {limit:.3g}"
         )
-    certificate = Certificate(bounds.error, None, bounds.residual, exact, domain, tuple(conditions))
+    expected = None
+    if contains(domain, samples):
+        expected = min(float(bound_on_samples(model, target, samples).square().mean().sqrt()), bounds.error)
+    certificate = Certificate(bounds.error, expected, bounds.residual, exact, domain, tuple(conditions))
     return model, adapters, biases, certificate, tuple(methods)
-
-
-def _token_radius(domain: Domain, target: TransformerNetwork, frozen: TransformerNetwork) -> float:
-    region = region_of(domain, frozen.embed_dim, target.embed_dim, frozen.output.weight.detach())
-    return domain.radius if isinstance(domain, Ball) else float(region.largest_moduli().norm())
-
-
-def _assembled(
-    frozen: TransformerNetwork, parts: Mapping[str, Mapping[int, tuple[Tensor, Tensor]]]
-) -> dict[str, Adapter]:
-    """One adapter a parameter; the heads' factors are padded with zeros to one rank."""
-    adapters = {}
-    for name, found in parts.items():
-        weight = dict(frozen.named_parameters())[name]
-        rank = max(b.shape[1] for b, _ in found.values())
-        if rank == 0:
-            continue
-        heads = len(weight) if weight.ndim == 3 else 1
-        left = torch.zeros(heads, weight.shape[-2], rank, dtype=weight.dtype, device=weight.device)
-        right = torch.zeros(heads, rank, weight.shape[-1], dtype=weight.dtype, device=weight.device)
-        for head, (b, a) in found.items():
-            left[head, :, : b.shape[1]] = b.to(weight.dtype)
-            right[head, : len(a)] = a.to(weight.dtype)
-        flat = weight.ndim == 2
-        adapters[name] = Adapter(A=right[0] if flat else right, B=left[0] if flat else left)
-    return adapters
 
 
 def _biases(
@@ -116,7 +105,7 @@ def _biases(
             mixed = goal.ffn_out.weight.detach().double()
             shift = hidden_shift(mixed, second)
             biases[f"blocks.{index}.ffn_out.bias"] = block.ffn_out.weight.detach().double()[:, :narrow] @ shift
-            notes += _missed(f"blocks.{index}.ffn_out.bias", mixed @ shift - second, second)
+            notes += missed(f"blocks.{index}.ffn_out.bias", mixed @ shift - second, second)
             bound = hidden + float(shift.norm())
         else:
             final = model.output.weight.detach().double()
@@ -124,14 +113,6 @@ def _biases(
             padded = torch.nn.functional.pad(wanted, (0, width - narrow))
             shift = hidden_shift(final, padded)
             biases[f"blocks.{index}.ffn_out.bias"] = shift
-            notes += _missed(f"blocks.{index}.ffn_out.bias", final @ shift - padded, padded)
+            notes += missed(f"blocks.{index}.ffn_out.bias", final @ shift - padded, padded)
     dtype = model.output.weight.dtype
     return {name: value.to(dtype) for name, value in biases.items()}, notes
-
-
-def _missed(name: str, residual: Tensor, wanted: Tensor) -> list[str]:
-    size = float(wanted.norm())
-    if float(residual.norm()) <= 1e-9 * max(size, 1e-300):
-        return []
-    relative = float(residual.norm()) / max(size, 1e-300)
-    return [f"no bias {name} gives the target's (outside a singular matrix's range): relative residual {relative:.3g}"]

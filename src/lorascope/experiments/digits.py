@@ -137,6 +137,7 @@ def run_digits(settings: DigitsSettings | None = None, progress: Progress | None
         frozen = FNN(WIDTH, depth, generator=torch.Generator().manual_seed(settings.seed + depth)).requires_grad_(False)
         need = rank_needed(frozen, target)
         ranks = sorted({*(rank for rank in below if rank < need.uniform), need.uniform, need.uniform + 1})
+        assert need.paper_uniform is not None  # it is for fully connected networks
         jobs += [(frozen, rank, need.uniform, need.paper_uniform) for rank in ranks]
     rows: list[DigitsRow] = []
     for done, (frozen, rank, needed, paper) in enumerate(jobs):

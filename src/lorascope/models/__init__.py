@@ -2,6 +2,7 @@
 
 from .adapter import Adapter, merge
 from .fnn import FNN
-from .transformer import Block, TransformerNetwork
+from .names import weight_names
+from .transformer import Block, NormPlace, TransformerNetwork
 
-__all__ = ["FNN", "Adapter", "Block", "TransformerNetwork", "merge"]
+__all__ = ["FNN", "Adapter", "Block", "NormPlace", "TransformerNetwork", "merge", "weight_names"]

@@ -6,10 +6,11 @@ from time import monotonic
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam as fused_adam
 
 from ..shapes import Float
 
-__all__ = ["Gradient", "adam", "by_autograd", "cosine"]
+__all__ = ["Adam", "Gradient", "adam", "by_autograd", "cosine"]
 
 # (step from 0, parameters) -> (loss of each member, gradient of each parameter)
 Gradient = Callable[[int, Sequence[Tensor]], tuple[Float[Tensor, " members"], Sequence[Tensor]]]
@@ -69,30 +70,99 @@ def adam(
 
     Source: Kingma & Ba 2015. Cost: that of the gradients, and a few passes over the parameters.
     """
-    shapes = [parameter.shape[1:] for parameter in parameters]
-    sizes = [shape.numel() for shape in shapes]
-    members = len(rates)
-    state = torch.cat([parameter.detach().reshape(members, -1) for parameter in parameters], dim=1)
-    current = [part.view(members, *shape) for part, shape in zip(state.split(sizes, dim=1), shapes, strict=True)]
-    first, second = torch.zeros_like(state), torch.zeros_like(state)
-    step_sizes = rates.to(state)[:, None].expand_as(state).clone()
-    for part, factor in zip(step_sizes.split(sizes, dim=1), multipliers or [1.0] * len(sizes), strict=True):
-        part *= factor
-    decay = None if weight_decay is None or not weight_decay.any() else weight_decay.to(state)[:, None]
-    bottom = torch.empty_like(state)
+    state = Adam(parameters, rates, betas=betas, weight_decay=weight_decay, multipliers=multipliers)
     for step in range(steps):
-        _, found = gradient(step, current)
-        grads = torch.cat([part.reshape(members, -1) for part in found], dim=1)
-        if decay is not None:
-            grads.addcmul_(state, decay)
-        first.lerp_(grads, 1 - betas[0])
-        second.mul_(betas[1]).addcmul_(grads, grads, value=1 - betas[1])
-        torch.sqrt(second, out=bottom)
-        bottom.div_(math.sqrt(1 - betas[1] ** (step + 1))).add_(EPSILON)
-        factor = schedule((step + 1) / steps) if schedule else 1.0
-        state.addcmul_(step_sizes, first / bottom, value=-factor / (1 - betas[0] ** (step + 1)))
+        _, found = gradient(step, state.parameters)
+        state.step(found, schedule((step + 1) / steps) if schedule else 1.0)
         if progress is not None:
             progress((step + 1) / steps)
         if monotonic() > deadline:
             break
-    return [part.clone() for part in current]
+    return [part.clone() for part in state.parameters]
+
+
+class Adam:
+    """The state of :func:`adam`, for callers that decide themselves when to step.
+
+    One fused pass over one flat tensor a step. torch's fused pass knows one rate for all entries, so it runs on the
+    parameters divided by their rates, with rate 1: the same update in other units. Entries of rate 0 stay.
+
+    Args:
+        parameters, rates, betas, weight_decay, multipliers: as in :func:`adam`.
+
+    Attributes:
+        parameters: as they are now; changed in place by each step.
+        flat: the same numbers, one parameter after the other.
+        gradients: one slot a parameter; a gradient written there need not be copied.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Float[Tensor, "members ..."]],
+        rates: Float[Tensor, " members"],
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: Float[Tensor, " members"] | None = None,
+        multipliers: Sequence[float] | None = None,
+    ) -> None:
+        shapes = [parameter.shape for parameter in parameters]
+        self._betas, self.flat = betas, _flat(parameters)
+        self.parameters = _views(self.flat, shapes)
+        factors = [1.0] * len(shapes) if multipliers is None else multipliers
+        self._rates = _flat(
+            [_spread(rates * factor, like) for factor, like in zip(factors, self.parameters, strict=True)]
+        )
+        still = self._rates == 0
+        self._still = (still, self.flat[still]) if bool(still.any()) else None
+        self._scaled = self.flat / torch.where(still, 1.0, self._rates)
+        decays = weight_decay is not None and bool(weight_decay.any())
+        self._decay = _flat([_spread(weight_decay, like) for like in self.parameters]) if decays else None
+        self._gradient = torch.zeros_like(self.flat)
+        self.gradients = _views(self._gradient, shapes)
+        self._first, self._second = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+        self._count = torch.zeros((), dtype=torch.float32, device=self.flat.device)
+
+    def step(self, gradients: Sequence[Tensor], factor: float = 1.0) -> None:
+        """Move the parameters.
+
+        Args:
+            gradients: one a parameter; where they are :attr:`gradients` themselves, weight decay is added in place.
+            factor: on all rates.
+        """
+        if gradients is not self.gradients:
+            torch.cat([part.reshape(-1) for part in gradients], out=self._gradient)
+        if self._decay is not None:
+            self._gradient.addcmul_(self.flat, self._decay)
+        fused_adam(
+            [self._scaled],
+            [self._gradient],
+            [self._first],
+            [self._second],
+            [],
+            [self._count],
+            fused=True,
+            amsgrad=False,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            lr=factor,
+            weight_decay=0.0,
+            eps=EPSILON,
+            maximize=False,
+        )
+        torch.mul(self._scaled, self._rates, out=self.flat)
+        if self._still is not None:
+            self.flat[self._still[0]] = self._still[1]
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
+def _views(flat: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+    parts = flat.split([shape.numel() for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _spread(members: Tensor | None, like: Tensor) -> Tensor:
+    assert members is not None
+    return members.to(like).view(-1, *[1] * (like.ndim - 1)).expand_as(like)

@@ -25,9 +25,9 @@ class Match:
 
     Attributes:
         names: parameter name of each factor, the one acting first, first.
-        weights: (n, width, width), the frozen factors in float64.
-        left: (m, width), of full row rank unless frozen weights are singular.
-        right: (width, k), of full column rank likewise.
+        weights: (n, out, inp), the frozen factors in float64; square unless there is only one.
+        left: (m, out), of full row rank unless frozen weights are singular.
+        right: (inp, k), of full column rank likewise.
         wanted: (m, k).
         head: index into the heads axis of the parameters, None where they have none.
         transposed: whether a factor stands in the product as the parameter's transpose.
@@ -37,9 +37,9 @@ class Match:
     """
 
     names: tuple[str, ...]
-    weights: Float[Tensor, "n width width"]
-    left: Float[Tensor, "m width"]
-    right: Float[Tensor, "width k"]
+    weights: Float[Tensor, "n out inp"]
+    left: Float[Tensor, "m out"]
+    right: Float[Tensor, "inp k"]
     wanted: Float[Tensor, "m k"]
     head: int | None = None
     transposed: tuple[bool, ...] = ()
@@ -59,7 +59,9 @@ class Match:
 
     @cached_property
     def requirements(self) -> list[Requirement]:
-        """What singular factors ask for beyond the gap; empty where all are non-singular."""
+        """What singular factors ask for beyond the gap; empty where all are non-singular, and for a single factor."""
+        if len(self.names) == 1:
+            return []
         return singular_requirements(self.weights, self.left, self.right, self.wanted, self.dtype)
 
     @cached_property

@@ -1,18 +1,20 @@
 """The rank a frozen model needs to become a target exactly."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 
-from ..models import FNN, TransformerNetwork
+from ..models import FNN, TransformerNetwork, weight_names
 from .fnn import theorem3_rank
 from .matching import Match, fnn_matches, transformer_matches
+from .narrow import NarrowMatch
 from .pair import Model, check_pair
 from .partition import Partition, best_partition, search_partition
 from .transformer import theorem7_rank
+from .variants import plan_variant
 
 __all__ = ["Gap", "Need", "find_partition", "matches_for", "rank_needed"]
 
@@ -39,16 +41,18 @@ class Need:
 
     Attributes:
         uniform: least rank which, given to every adapter, is enough, over all partitions of the layers.
-        paper_uniform: the paper's number: Theorem 3's on its uniform partition, or Theorem 7's.
+        paper_uniform: the paper's number: Theorem 3's on its uniform partition, or Theorem 7's; None for forms of
+            transformers that the paper does not treat.
         per_layer: rank layer by layer, smallest maximum first, then smallest total; for a transformer the largest
-            rank in each block, then that of the output's two matrices.
+            rank in each block, then the output's (of the paper's form: in each block's attention, then that of the
+            output's two matrices).
         per_parameter: parameter name -> rank; as ``ranks=`` of :func:`lorascope.adapt` it gives an exact adaptation.
         gaps: one for each group of layers, or for each product of a transformer.
         partition: which frozen layers imitate which target layer, counted from 0; None for transformers.
     """
 
     uniform: int
-    paper_uniform: int
+    paper_uniform: int | None
     per_layer: tuple[int, ...]
     per_parameter: dict[str, int]
     gaps: list[Gap]
@@ -60,7 +64,9 @@ def rank_needed(frozen: Model, target: Model) -> Need:
 
     Identity networks are compared by their products, so depth counts fully: ``ceil(rank(E) / L)``. Singular frozen
     weights raise the number: every run of layers must be able to reach the rank wanted of its group. A target
-    narrower than the frozen model needs only the leading block of each product.
+    narrower than the frozen model needs only the leading block of each product. Transformers with skips,
+    normalisations, attention biases, narrow heads or wide hidden layers: see :func:`.variants.plan_variant`; with a
+    stream to keep, feed-forward and output matrices are matched one by one.
 
     Args:
         frozen: FNN or TransformerNetwork; left as it is.
@@ -74,7 +80,7 @@ def rank_needed(frozen: Model, target: Model) -> Need:
         SpecError: weights that are not finite.
 
     Source: Zeng & Lee 2024, Lemma 1, Theorems 3, 6 and 7, without the condition on partial sums; the search over
-    partitions, singular weights and narrow targets are not treated there. Cost O(Lbar L^2) SVDs.
+    partitions, singular weights, narrow targets and other transformers are not treated there. Cost O(Lbar L^2) SVDs.
 
     >>> import torch
     >>> frozen, target = FNN(4, 2), FNN(4, 1)
@@ -84,12 +90,12 @@ def rank_needed(frozen: Model, target: Model) -> Need:
     check_pair(frozen, target)
     partition = find_partition(frozen, target) if isinstance(frozen, FNN) and isinstance(target, FNN) else None
     matches = matches_for(frozen, target, partition)
-    per_parameter = dict.fromkeys(_weight_names(frozen), 0)
+    per_parameter = dict.fromkeys(weight_names(frozen), 0)
     for match in matches:
         for name, rank in zip(match.names, match.least_ranks, strict=True):
             per_parameter[name] = max(per_parameter[name], rank)
     return Need(
-        uniform=max(match.least_cap for match in matches),
+        uniform=max((match.least_cap for match in matches), default=0),
         paper_uniform=_paper_uniform(frozen, target),
         per_layer=_per_layer(frozen, per_parameter),
         per_parameter=per_parameter,
@@ -98,12 +104,14 @@ def rank_needed(frozen: Model, target: Model) -> Need:
     )
 
 
-def matches_for(frozen: Model, target: Model, partition: Partition | None) -> list[Match]:
+def matches_for(frozen: Model, target: Model, partition: Partition | None) -> Sequence[Match | NarrowMatch]:
     """The products that have to be matched; ``partition`` for FNNs."""
     if isinstance(frozen, FNN) and isinstance(target, FNN) and partition is not None:
         return fnn_matches(frozen, target, partition)
     assert isinstance(frozen, TransformerNetwork) and isinstance(target, TransformerNetwork)
-    return transformer_matches(frozen, target)
+    if frozen.is_paper_form and target.is_paper_form:
+        return transformer_matches(frozen, target)
+    return plan_variant(frozen, target).matches
 
 
 def find_partition(frozen: FNN, target: FNN, ranks: Mapping[str, int] | None = None) -> Partition:
@@ -137,7 +145,7 @@ def find_partition(frozen: FNN, target: FNN, ranks: Mapping[str, int] | None = N
     return search_partition(left_out, operator.add, frozen.depth, target.depth)[1]
 
 
-def _paper_uniform(frozen: Model, target: Model) -> int:
+def _paper_uniform(frozen: Model, target: Model) -> int | None:
     """The number as the paper states it: zero-padding for a smaller target."""
     if isinstance(frozen, FNN) and isinstance(target, FNN):
         width = frozen.width
@@ -149,6 +157,8 @@ def _paper_uniform(frozen: Model, target: Model) -> int:
             padded.append(weight)
         return theorem3_rank([layer.weight.detach().double() for layer in frozen.linears], padded)
     assert isinstance(frozen, TransformerNetwork) and isinstance(target, TransformerNetwork)
+    if not (frozen.is_paper_form and target.is_paper_form):
+        return None
     return theorem7_rank(frozen, _padded_transformer(frozen, target))
 
 
@@ -170,13 +180,12 @@ def _padded_transformer(frozen: TransformerNetwork, target: TransformerNetwork) 
     return padded
 
 
-def _weight_names(model: Model) -> list[str]:
-    return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
-
-
 def _per_layer(model: Model, per_parameter: dict[str, int]) -> tuple[int, ...]:
     if isinstance(model, FNN):
         return tuple(per_parameter.values())
+    if not model.is_paper_form:
+        largest = lambda prefix: max(rank for name, rank in per_parameter.items() if name.startswith(prefix))  # noqa: E731
+        return (*(largest(f"blocks.{index}.") for index in range(model.depth)), per_parameter["output.weight"])
     attention = [
         max(rank for name, rank in per_parameter.items() if name.startswith(f"blocks.{index}.") and "ffn" not in name)
         for index in range(model.depth)
@@ -185,5 +194,5 @@ def _per_layer(model: Model, per_parameter: dict[str, int]) -> tuple[int, ...]:
     return (*attention, last)
 
 
-def _group(match: Match) -> tuple[str, ...]:
+def _group(match: Match | NarrowMatch) -> tuple[str, ...]:
     return match.names if match.head is None else tuple(f"{name}[{match.head}]" for name in match.names)

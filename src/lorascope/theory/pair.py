@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..errors import ShapeError, SpecError
-from ..models import FNN, TransformerNetwork
+from ..models import FNN, TransformerNetwork, weight_names
 
 __all__ = ["Model", "check_pair", "coarser_dtype"]
 
@@ -57,7 +57,8 @@ def _check_finite(role: str, model: nn.Module) -> None:
 
 def _check_range(role: str, model: nn.Module) -> None:
     """Products of all weights must stay within float64."""
-    sizes = [float(parameter.detach().double().abs().max()) for parameter in model.parameters() if parameter.ndim >= 2]
+    weights = dict(model.named_parameters())
+    sizes = [float(weights[name].detach().double().abs().max()) for name in weight_names(model)]
     decades = sum(abs(math.log10(size)) for size in sizes if size > 0)
     if decades > DECADES or any(math.isinf(size) for size in sizes):
         raise SpecError(
@@ -93,4 +94,28 @@ def _check_transformer(frozen: TransformerNetwork, target: TransformerNetwork) -
         raise ShapeError(
             f"frozen and target transformers must have one depth, got {frozen.depth} and {target.depth}; "
             f"no low-rank adapter turns a block of this form into the identity"
+        )
+    if not (frozen.is_paper_form and target.is_paper_form):
+        _check_form(frozen, target)
+
+
+def _check_form(frozen: TransformerNetwork, target: TransformerNetwork) -> None:
+    """Transformers of another form than the paper's must share it."""
+    for what in ("residual", "norm_place"):
+        ours, theirs = getattr(frozen, what), getattr(target, what)
+        if theirs != ours:
+            raise ShapeError(f"frozen and target transformers must share {what}, got {ours!r} and {theirs!r}")
+    for what in ("head_dim", "ffn_dim"):
+        ours, theirs = getattr(frozen, what), getattr(target, what)
+        if theirs > ours:
+            raise ShapeError(f"target must have {what} of at most the frozen model's {ours}, got {theirs}")
+    if target.attention_bias and not frozen.attention_bias:
+        raise ShapeError(
+            "target has attention biases, so frozen must have them to tune; build it with attention_bias=True and "
+            "fill them with zeros"
+        )
+    if target.embed_dim < frozen.embed_dim:
+        raise ShapeError(
+            f"a target narrower than frozen is for the paper's form of transformers only: with skips, normalisations, "
+            f"narrow heads or wide hidden layers embed_dim must be {frozen.embed_dim}, got {target.embed_dim}; pad it"
         )

@@ -99,7 +99,7 @@ def refine_transformer(
     _check_start(start, ranks)
     domain = Ball(6 * frozen.embed_dim**0.5) if domain is None else domain
     with threads_for(frozen.embed_dim):
-        closed = _closed_form(frozen, target, ranks, domain, deadline)
+        closed = _closed_form(frozen, target, ranks, domain, source.validation[:512], deadline)
         found = [closed] if start is None else [closed, _adaptation(start, target, domain, start.method)]
         if _refinable(frozen, target, closed) and monotonic() < deadline:
             best = _refined(frozen, target, ranks, source, start, profile, deadline, generator, progress)
@@ -182,10 +182,11 @@ def _closed_form(
     target: TransformerNetwork,
     ranks: Mapping[str, int],
     domain: Domain,
+    samples: Tensor,
     deadline: float,
 ) -> Adaptation[TransformerNetwork]:
     model, adapters, biases, certificate, methods = adapt_transformer(
-        frozen, target, ranks, domain, lambda match, given: solve_match(match, given, deadline)
+        frozen, target, ranks, domain, samples, lambda match, given: solve_match(match, given, deadline)
     )
     return Adaptation(model, adapters, biases, certificate, ", ".join(dict.fromkeys(methods)))
 

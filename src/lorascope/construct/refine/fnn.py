@@ -1,0 +1,180 @@
+"""Below the threshold: the best low-rank adaptation of a ReLU network that can be found in a given time."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+
+import torch
+from torch import Tensor
+
+from ...adaptation import Domain
+from ...models import FNN
+from ...theory import Match, Partition
+from ..chain import Solution, solve_match
+from ..fnn import Realised, realise_fnn
+from .family import Family, families
+from .point import Point, mean_square
+from .polish import polish_pool
+from .profile import Profile
+from .search import Candidate, Schedule, descend
+from .source import InputSource
+from .starts import closed_form, moments_of, starts, widened
+
+__all__ = ["RefinedFNN", "refine_fnn"]
+
+# How far above its network's loss that of the written adapters may lie before other candidates are tried.
+FAITHFUL = 1e-3
+MOMENT_SAMPLES = 4096
+
+
+@dataclass(frozen=True)
+class RefinedFNN:
+    """The best adaptation found.
+
+    Attributes:
+        realised: adapters, biases and the model with them.
+        groups: frozen layers that act as one layer.
+        loss: mean squared error of the model on the validation inputs.
+        best: of every family, by its name; where a refinement with more rank may start.
+        method: what won, in words.
+        conditions: what the samples did not allow.
+    """
+
+    realised: Realised
+    groups: Partition
+    loss: float
+    best: Mapping[str, Candidate] = field(repr=False)
+    method: str
+    conditions: tuple[str, ...]
+
+
+def refine_fnn(
+    frozen: FNN,
+    target: FNN,
+    ranks: Mapping[str, int],
+    partition: Partition,
+    source: InputSource,
+    domain: Domain,
+    profile: Profile,
+    generator: torch.Generator,
+    *,
+    deadline: float = math.inf,
+    lower: RefinedFNN | None = None,
+    progress: Callable[[float, str], None] | None = None,
+) -> RefinedFNN:
+    """Minimise ``E |f - fbar|^2`` over adapters of rank at most ``ranks`` and biases.
+
+    Every family of ``partition`` (groups linearised or kept) starts from its covariance-weighted truncation and from
+    the frozen network, many times over; Adam thins the starts out, Levenberg-Marquardt finishes the best. The winner
+    on validation inputs is written as adapters: a group of layers by Lemma 1', a kept layer as it is.
+
+    Args:
+        frozen, target: ReLU networks.
+        ranks: parameter name -> cap.
+        partition: one group of frozen layers for each target layer.
+        source: of inputs.
+        domain: for the biases that linearise.
+        profile: how much work.
+        generator: of the starts.
+        deadline: of :func:`time.monotonic`; after it the best so far is written. In the past: closed form only.
+        lower: a refinement with less rank, to start from as well.
+        progress: called with the share done and what is being done.
+
+    Source: new; Zeng & Lee 2024 leave low rank to gradient descent.
+    """
+    say = progress or (lambda _share, _what: None)
+    validation = (source.validation, _outputs(target, source.validation))
+    given = families(frozen, target, ranks, partition)
+    notes, ridge, decay = _scarcity(given, source)
+    moments = moments_of(target, source.training(MOMENT_SAMPLES), source.standard, ridge)
+    pool: list[Candidate] = []
+    for family in given:
+        point = closed_form(family, frozen, target, moments)
+        pool.append(_candidate(family, point, validation, "covariance-weighted truncation"))
+        if lower is not None and family.name in lower.best:
+            grown = widened(lower.best[family.name].point, family, generator)
+            pool.append(_candidate(family, grown, validation, "the solution of lower rank"))
+    for index, family in enumerate(given):
+        if monotonic() > deadline:
+            break
+        say(0.7 * index / len(given), f"Adam, layers {family.name}")
+        count = profile.linear_starts if len(family.runs) == len(family.groups) else profile.starts // len(given)
+        begin = starts(family, frozen, target, moments, max(8, count), generator)
+        schedule = Schedule(profile.first, profile.second // len(given), profile.kept, decay=decay)
+        end = monotonic() + (deadline - monotonic()) * 0.8 / (len(given) - index)
+        pool += descend(family, begin, target, source, validation, schedule, end)
+    if not notes:
+        for step, polished in enumerate(polish_pool(pool, target, source, validation, profile, deadline)):
+            pool = polished
+            say(0.7 + 0.25 * (1 - 0.8 ** (step + 1)), "Levenberg-Marquardt")
+    say(0.95, "writing the adapters")
+    return _written(frozen, pool, ranks, domain, validation, notes)
+
+
+def _outputs(target: FNN, inputs: Tensor) -> Tensor:
+    return target(inputs.to(target.linears[0].weight.dtype)).detach().double()
+
+
+def _candidate(family: Family, point: Point, validation: tuple[Tensor, Tensor], origin: str) -> Candidate:
+    loss = float(mean_square(family, point, *validation))
+    return Candidate(loss if math.isfinite(loss) else math.inf, family, point, origin)
+
+
+def _scarcity(given: list[Family], source: InputSource) -> tuple[tuple[str, ...], float, float]:
+    """What few samples ask for: a note, the ridge of covariances, the weight decay of Adam."""
+    if source.given is None:
+        return (), 0.0, 0.0
+    unknowns = max(
+        sum(rank * (out + inp - rank) + out for rank, (out, inp) in zip(f.ranks, map(_shape, f.weights), strict=True))
+        for f in given
+    )
+    samples, width = source.given.shape
+    if samples >= unknowns:
+        return (), 0.0, 0.0
+    ridge, decay = min(1.0, width / samples), 1e-3
+    note = (
+        f"few samples: {samples} for training, {unknowns} unknowns; regularised by a ridge of {ridge:.2g} of the mean "
+        f"variance and a weight decay of {decay:g}, without Levenberg-Marquardt"
+    )
+    return (note,), ridge, decay
+
+
+def _shape(weight: Tensor) -> tuple[int, int]:
+    return weight.shape[0], weight.shape[1]
+
+
+def _written(
+    frozen: FNN,
+    pool: list[Candidate],
+    ranks: Mapping[str, int],
+    domain: Domain,
+    validation: tuple[Tensor, Tensor],
+    notes: tuple[str, ...],
+) -> RefinedFNN:
+    """The candidate whose adapters do best: the first, unless writing it down as adapters costs accuracy."""
+
+    def solve(match: Match, given: tuple[int, ...]) -> Solution:
+        return solve_match(match, given)
+
+    best: dict[str, Candidate] = {}
+    for one in sorted(pool, key=lambda candidate: candidate.loss):
+        best.setdefault(one.family.name, one)
+    found: RefinedFNN | None = None
+    for one in best.values():
+        if found is not None and one.loss >= found.loss:
+            break
+        family = one.family
+        network = FNN.from_weights(one.point.weights(family), one.point.biases)
+        realised = realise_fnn(frozen, network, ranks, family.groups, domain, solve)
+        inputs = torch.nn.functional.pad(validation[0], (0, frozen.width - validation[0].shape[1]))
+        outputs = realised.model(inputs.to(frozen.linears[0].weight.dtype)).detach().double()
+        loss = float((outputs[:, : validation[1].shape[1]] - validation[1]).square().mean())
+        loss = loss if math.isfinite(loss) else math.inf
+        method = f"refined ({family.name}; {one.origin})"
+        if found is None or loss < found.loss:
+            found = RefinedFNN(realised, family.groups, loss, best, method, notes)
+        if loss <= one.loss * (1 + FAITHFUL):
+            break
+    assert found is not None
+    return found

@@ -1,0 +1,144 @@
+"""Gradient steps for many runs at once."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ..optim import Adam
+from ..shapes import Float
+from .batches import Batch, Batches
+
+__all__ = ["Chunk", "Objective", "Observer", "Progress", "train"]
+
+Progress = Callable[[float, str], None]
+Observer = Callable[[int, Tensor], None]
+# Steps that a chunk of members makes before the next one has its turn: long enough for a chunk to stay in the cache.
+BLOCK = 32
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """Losses and gradients of a chunk of members, as :meth:`lorascope.optim.LayeredGradient.visit` has them."""
+
+    def visit(
+        self,
+        parameters: Sequence[Tensor],
+        batch: Batch | None,
+        validation: Batch | None = None,
+        *,
+        losses: bool = True,
+        into: Sequence[Tensor] | None = None,
+    ) -> tuple[Float[Tensor, " members"], Float[Tensor, " members"]]: ...
+
+
+@dataclass
+class Chunk:
+    """Members that are worked on together.
+
+    Attributes:
+        members: their places among all members.
+        objective: what they minimise.
+        adam: their parameters and the optimiser's state.
+        best: lowest validation loss of each so far.
+        kept: the parameters that had it.
+    """
+
+    members: list[int]
+    objective: Objective
+    adam: Adam
+    best: Float[Tensor, " members"]
+    kept: list[Tensor]
+
+    @classmethod
+    def of(
+        cls, members: list[int], objective: Objective, start: list[Tensor], rates: list[float], decays: list[float]
+    ) -> "Chunk":
+        like = start[0]
+        adam = Adam(
+            start,
+            torch.tensor(rates, dtype=torch.float64, device=like.device),
+            weight_decay=torch.tensor(decays, dtype=torch.float64, device=like.device),
+        )
+        return cls(members, objective, adam, like.new_full((len(members),), math.inf), [p.clone() for p in start])
+
+
+def train(
+    chunks: Sequence[Chunk],
+    batches: Batches,
+    steps: int,
+    validate_every: int,
+    losses: Float[Tensor, " members"],
+    progress: Progress | None,
+    observe: Observer | None,
+) -> None:
+    """Adam on every member, all on the same batches; each keeps the parameters of its lowest validation loss.
+
+    Validation takes place before every ``validate_every``-th step and after the last; 0: after the last alone, and the
+    last parameters are kept unless they are not finite.
+
+    Args:
+        chunks: of members.
+        batches: for all of them.
+        steps, validate_every, progress, observe: as in :func:`.lora`.
+        losses: of all members before any step; those of members in no chunk stay as they are.
+    """
+    number = len(losses)
+    for start in range(0, steps, BLOCK):
+        block = batches.draw(min(BLOCK, steps - start))
+        checked = [step for step in range(start, start + len(block)) if validate_every and step % validate_every == 0]
+        seen = losses.to(block[0][0]).repeat(len(checked), 1)
+        for chunk in chunks:
+            seen[:, chunk.members] = _advance(chunk, block, start, checked, batches.validation)
+        if observe is not None:
+            for step, row in zip(checked, seen, strict=True):
+                observe(step, row)
+        if progress is not None:
+            progress(min(start + BLOCK, steps) / steps, f"{number} runs, step {min(start + BLOCK, steps)} of {steps}")
+    last = losses.to(batches.validation[0]).clone()
+    for chunk in chunks:
+        _, found = chunk.objective.visit(chunk.adam.parameters, None, batches.validation)
+        _keep(chunk, found[None], chunk.adam.flat[None])
+        last[chunk.members] = found
+    if observe is not None:
+        observe(steps, last)
+
+
+def _advance(chunk: Chunk, block: list[Batch], start: int, checked: list[int], held_out: Batch) -> Tensor:
+    """One chunk through a block of batches; the validation losses, (checked, members)."""
+    adam = chunk.adam
+    # copying the whole state each time and looking for the best once a block costs less than looking each time
+    trail = adam.flat.new_empty(len(checked), len(adam.flat))
+    losses: list[Tensor] = []
+    for step, batch in enumerate(block, start):
+        validate = step in checked
+        if validate:
+            trail[len(losses)] = adam.flat
+        _, found = chunk.objective.visit(
+            adam.parameters, batch, held_out if validate else None, losses=False, into=adam.gradients
+        )
+        adam.step(adam.gradients)
+        if validate:
+            losses.append(found)
+    if not losses:
+        return adam.flat.new_empty(0, len(chunk.members))
+    stacked = torch.stack(losses)
+    _keep(chunk, stacked, trail)
+    return stacked
+
+
+def _keep(chunk: Chunk, losses: Float[Tensor, "checked members"], trail: Float[Tensor, "checked size"]) -> None:
+    """Keep each member's best of a trail of states, where it is better than what is kept."""
+    lowest, where = torch.where(losses.isfinite(), losses, math.inf).min(dim=0)
+    better = lowest < chunk.best
+    chunk.best = torch.where(better, lowest, chunk.best)
+    rows = torch.arange(len(chunk.members), device=losses.device)
+    offset = 0
+    for index, kept in enumerate(chunk.kept):
+        states = trail[:, offset : offset + kept.numel()].view(len(trail), *kept.shape)
+        offset += kept.numel()
+        mask = better.view(-1, *[1] * (kept.ndim - 1))
+        chunk.kept[index] = torch.where(mask, states[where, rows], kept)

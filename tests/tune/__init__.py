@@ -1,0 +1,1 @@
+"""Tests of gradient adaptation, and the plain PyTorch loop they compare with."""
