@@ -19,11 +19,14 @@ from .transformer_space import Corrections, ProductSpace
 
 __all__ = ["realise"]
 
-# Adapters are taken as the Schur form gives them where the product is as accurate as this, relative to its goal, and no
-# adapter exceeds so many norms of the frozen matrices; else smaller ones are looked for, for so many seconds a product.
+# Adapters are taken as the Schur form gives them where the product is as accurate as ACCEPTED, relative to its goal. Where
+# an adapter exceeds LARGE norms of the frozen matrices, smaller ones are looked for, for PATIENCE seconds a product; but
+# not where even the Schur form misses ACCURATE, for there the search would not stop in time.
 ACCURATE = 1e-11
-LARGE = 30.0
-PATIENCE = 0.5
+ACCEPTED = 1e-8
+LARGE = 100.0
+PATIENCE = 0.3
+TINY = 1e-300
 
 
 def realise(
@@ -118,10 +121,9 @@ def _solved(
     outputs, inputs = truncate(correction[0] @ correction[1], min(sum(allowed), width))
     goal = weights[1] @ weights[0] + outputs @ inputs
     factors = schur(frozen, outputs, inputs, share(len(inputs), allowed))
-    off = float((product(factors.adapted(frozen)) - goal).norm())
-    if off <= ACCURATE * float(goal.norm()) and factors.norm() <= LARGE * float(
-        torch.linalg.matrix_norm(frozen, 2).max()
-    ):
+    off = float((product(factors.adapted(frozen)) - goal).norm()) / float(goal.norm().clamp(min=TINY))
+    small = factors.norm() <= LARGE * float(torch.linalg.matrix_norm(frozen, 2).max())
+    if (small or off > ACCURATE) and off <= ACCEPTED:
         return factors
     eye = torch.eye(width, dtype=torch.float64, device=goal.device)
     match = Match((first, second), frozen, eye, eye, goal, transposed=(False, False))
