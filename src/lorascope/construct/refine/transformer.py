@@ -24,7 +24,7 @@ from ...errors import RankError
 from ...linalg import numerical_rank, threads_for
 from ...models import Adapter, TransformerNetwork
 from ...shapes import Float
-from ...theory import coarser_dtype
+from ...theory import coarser_dtype, transformer_matches
 from ..chain import solve_match
 from ..transformer import adapt_transformer
 from .source import InputSource
@@ -162,7 +162,7 @@ def _starts(
             goal = permute_heads(target, chosen)
             if aligned:
                 goal = align_hidden(goal, space, moments_of(goal, inputs))
-            corrections = start_from_truncation(space, goal, moments_of(goal, inputs), set())
+            corrections = start_from_truncation(space, goal, moments_of(goal, inputs))
             found.append(Candidate(woken(corrections, generator), goal, "truncation"))
     return found
 
@@ -184,8 +184,12 @@ def _closed_form(
     samples: Tensor,
     deadline: float,
 ) -> Adaptation[TransformerNetwork]:
+    # adapters made small with patience are for exact adaptations; below the threshold this one is but a fallback
+    matches = transformer_matches(frozen, target)
+    closing = all(match.closed_by(tuple(ranks[name] for name in match.names)) for match in matches)
+    patience = deadline if closing else monotonic()
     model, adapters, biases, certificate, methods = adapt_transformer(
-        frozen, target, ranks, domain, samples, lambda match, given: solve_match(match, given, deadline)
+        frozen, target, ranks, domain, samples, lambda match, given: solve_match(match, given, patience)
     )
     return Adaptation(model, adapters, biases, certificate, ", ".join(dict.fromkeys(methods)))
 

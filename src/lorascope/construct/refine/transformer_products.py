@@ -1,6 +1,6 @@
 """Many transformers at once, as the products of weights that their outputs depend on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,17 +61,35 @@ class Effective:
 
     def to(self, dtype: torch.dtype) -> "Effective":
         """The same in another dtype."""
-        lists = [[value.to(dtype) for value in part] for part in (self.scores, self.values, self.biases, self.shifts)]
-        return Effective(*lists, self.final.to(dtype), self.offset.to(dtype))
+        return self.mapped(lambda value: value.to(dtype))
+
+    def member(self, index: int) -> "Effective":
+        """One of them, a members axis of 1."""
+        return self.mapped(lambda value: value[index : index + 1])
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "Effective":
+        """The same with every tensor changed."""
+        return Effective(
+            [change(value) for value in self.scores],
+            [change(value) for value in self.values],
+            [change(value) for value in self.biases],
+            [change(value) for value in self.shifts],
+            change(self.final),
+            change(self.offset),
+        )
 
 
 def gather(networks: Sequence[Effective]) -> Effective:
     """One batch of all members of all batches."""
-    parts = [
-        [torch.cat(values) for values in zip(*lists, strict=True)]
-        for lists in zip(*((one.scores, one.values, one.biases, one.shifts) for one in networks), strict=True)
-    ]
-    return Effective(*parts, torch.cat([one.final for one in networks]), torch.cat([one.offset for one in networks]))
+    joined = lambda lists: [torch.cat(values) for values in zip(*lists, strict=True)]  # noqa: E731
+    return Effective(
+        joined([one.scores for one in networks]),
+        joined([one.values for one in networks]),
+        joined([one.biases for one in networks]),
+        joined([one.shifts for one in networks]),
+        torch.cat([one.final for one in networks]),
+        torch.cat([one.offset for one in networks]),
+    )
 
 
 def effective_of(model: TransformerNetwork, heads: int | None = None) -> Effective:
@@ -241,13 +259,5 @@ def squared_error(
         for part in inputs.split(chunk):
             wanted = forward(target, part)
             for member in range(len(total)):  # one at a time: the intermediate values stay in cache
-                total[member] += (forward(_member(networks, member), part) - wanted).square().sum()
+                total[member] += (forward(networks.member(member), part) - wanted).square().sum()
         return total / inputs.numel()
-
-
-def _member(networks: Effective, index: int) -> Effective:
-    one = slice(index, index + 1)
-    lists = [
-        [value[one] for value in part] for part in (networks.scores, networks.values, networks.biases, networks.shifts)
-    ]
-    return Effective(*lists, networks.final[one], networks.offset[one])

@@ -2,18 +2,31 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from time import monotonic
 
 import torch
 from torch import Tensor
 
 from ...adaptation import hidden_shift
+from ...linalg import product, truncate
 from ...models import Adapter, TransformerNetwork, merge
 from ...theory import Match
 from ..chain import solve_match
 from ..factors import Factors
+from ..path import share
+from ..schur import schur
 from .transformer_space import Corrections, ProductSpace
 
 __all__ = ["realise"]
+
+# Adapters are taken as the Schur form gives them where the product is as accurate as ACCEPTED, relative to its goal. Where
+# an adapter exceeds LARGE norms of the frozen matrices, smaller ones are looked for, for PATIENCE seconds a product; but
+# not where even the Schur form misses ACCURATE, for there the search would not stop in time.
+ACCURATE = 1e-11
+ACCEPTED = 1e-8
+LARGE = 100.0
+PATIENCE = 0.3
+TINY = 1e-300
 
 
 def realise(
@@ -102,10 +115,19 @@ def _solved(
     ranks: Mapping[str, int],
     deadline: float,
 ) -> Factors:
-    eye = torch.eye(len(weights[0]), dtype=torch.float64, device=weights[0].device)
-    wanted = weights[1] @ weights[0] + correction[0] @ correction[1]
-    match = Match((first, second), torch.stack(weights), eye, eye, wanted, transposed=(False, False))
-    return solve_match(match, (ranks[first], ranks[second]), deadline).factors
+    """Adapters of two matrices whose product gets the correction: the Schur form, or smaller ones where it is large."""
+    width, frozen = len(weights[0]), torch.stack(weights)
+    allowed = (min(ranks[first], width), min(ranks[second], width))
+    outputs, inputs = truncate(correction[0] @ correction[1], min(sum(allowed), width))
+    goal = weights[1] @ weights[0] + outputs @ inputs
+    factors = schur(frozen, outputs, inputs, share(len(inputs), allowed))
+    off = float((product(factors.adapted(frozen)) - goal).norm()) / float(goal.norm().clamp(min=TINY))
+    small = factors.norm() <= LARGE * float(torch.linalg.matrix_norm(frozen, 2).max())
+    if (small or off > ACCURATE) and off <= ACCEPTED:
+        return factors
+    eye = torch.eye(width, dtype=torch.float64, device=goal.device)
+    match = Match((first, second), frozen, eye, eye, goal, transposed=(False, False))
+    return solve_match(match, allowed, min(deadline, monotonic() + PATIENCE)).factors
 
 
 def _assembled(first: str, second: str, heads: Sequence[Factors], *, transposed: bool) -> dict[str, Adapter]:

@@ -48,10 +48,9 @@ class ProductSpace:
 
     def to(self, dtype: torch.dtype) -> "ProductSpace":
         """The same in another dtype."""
-        lists = [
-            tuple(value.to(dtype) for value in part) for part in (self.scores, self.values, self.ffn_in, self.ffn_out)
-        ]
-        return ProductSpace(*lists, self.final.to(dtype), self.ranks)
+        cast = lambda values: tuple(value.to(dtype) for value in values)  # noqa: E731
+        lists = [cast(values) for values in (self.scores, self.values, self.ffn_in, self.ffn_out)]
+        return ProductSpace(lists[0], lists[1], lists[2], lists[3], self.final.to(dtype), self.ranks)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape without the members axis, in the order parameters are kept; parts of rank 0 are left out."""

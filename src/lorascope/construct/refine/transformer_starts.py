@@ -68,60 +68,54 @@ def _root(moment: Tensor) -> Tensor:
     return (vectors * root.clamp(min=float(least) if least > 0 else 1.0)) @ vectors.T
 
 
-def start_from_truncation(space: ProductSpace, target: Effective, moments: Moments, frozen: set[str]) -> Corrections:
+def start_from_truncation(space: ProductSpace, target: Effective, moments: Moments) -> Corrections:
     """Every product corrected towards the target's by the best approximation of its rank, weighted by moments.
 
     Args:
         space, target: in float64; target with one member.
         moments: of the target's tokens.
-        frozen: parts, such as "score", "value", "final", whose corrections start at zero.
 
     Returns:
         Corrections with a members axis of 1; biases make up for the mean of what truncation leaves out.
     """
     found: Corrections = {}
     for index in range(space.depth):
-        _start_block(space, index, target, moments, frozen, found)
+        score, _ = space.bare(index, {})
+        wanted = target.scores[index][0]
+        used = target.values[index][0].abs().amax((1, 2)) > 0  # scores of a head that contributes nothing are free
+        gaps = (wanted - score[0]) * used[:, None, None]
+        rank = space.ranks[f"{index}.score"]
+        found |= _stacked(
+            f"{index}.score", [_weighted(gap, moments.centred[index], moments.plain[index], rank) for gap in gaps]
+        )
+        found |= _start_values(space, index, target, moments)
         if index:
             found[f"{index}.shift"] = target.shifts[index - 1].clone()
-    rank = space.ranks["final"] if "final" not in frozen else 0
     weight, mean = moments.centred[-1], moments.means[-1]
     wanted = target.final[0] - space.final
-    left, right = _weighted(wanted, None, weight, rank)
+    left, right = _weighted(wanted, None, weight, space.ranks["final"])
     found |= {"final.left": left[None], "final.right": right[None]}
     found["offset"] = target.offset + (wanted - left @ right) @ mean
     return _completed(space, found)
 
 
-def _start_block(
-    space: ProductSpace, index: int, target: Effective, moments: Moments, frozen: set[str], found: Corrections
-) -> None:
-    mean, centred, plain = moments.means[index], moments.centred[index], moments.plain[index]
-    score, value = space.bare(index, {})
-    score_gap, value_gap = target.scores[index][0] - score[0], target.values[index][0] - value[0]
-    used = target.values[index][0].abs().amax((1, 2)) > 0  # scores of a head that contributes nothing are free
-    heads = range(len(score_gap))
-    rank = 0 if "score" in frozen else space.ranks[f"{index}.score"]
-    pairs = [_weighted(score_gap[head] * used[head], centred, plain, rank) for head in heads]
-    found |= _stacked(f"{index}.score", pairs)
-    rank = 0 if "value" in frozen else space.ranks[f"{index}.value"]
-    shared = 0 if "value" in frozen else space.ranks[f"{index}.ffn_in"]
-    pairs = [_weighted(value_gap[head], None, centred, rank) for head in heads]
-    if shared:
-        through = space.values[index] if not index else space.values[index] @ space.ffn_out[index - 1]
-        stacked = torch.cat([through[head] @ centred for head in heads], dim=1)
-        for _ in range(ROUNDS):
-            rest = torch.cat(
-                [(value_gap[head] - left @ right) @ centred for head, (left, right) in enumerate(pairs)], 1
-            )
-            first_left, first_right = _regressed(rest, stacked, shared)
-            missing = value_gap - first_left @ first_right @ through
-            pairs = [_weighted(missing[head], None, centred, rank) for head in heads]
-        found |= {f"{index}.ffn_in.left": first_left[None], f"{index}.ffn_in.right": first_right[None]}
-        value_gap = missing
-    found |= _stacked(f"{index}.value", pairs)
-    left_out = sum((value_gap[head] - left @ right) @ mean for head, (left, right) in enumerate(pairs))
-    found[f"{index}.bias"] = target.biases[index] + left_out
+def _start_values(space: ProductSpace, index: int, target: Effective, moments: Moments) -> Corrections:
+    """Corrections of ``B``, and the one of ``W_1`` that all heads share, by alternating between the two."""
+    mean, weight = moments.means[index], moments.centred[index]
+    gap = target.values[index][0] - space.bare(index, {})[1][0]
+    own, shared = space.ranks[f"{index}.value"], space.ranks[f"{index}.ffn_in"]
+    through = space.values[index] if not index else space.values[index] @ space.ffn_out[index - 1]
+    seen = torch.cat([one @ weight for one in through], dim=1)
+    pairs = [_weighted(one, None, weight, own) for one in gap]
+    left, right, missing = gap.new_zeros(len(mean), 0), gap.new_zeros(0, len(mean)), gap
+    for _ in range(ROUNDS if shared else 0):
+        rest = torch.cat([(one - u @ v) @ weight for one, (u, v) in zip(gap, pairs, strict=True)], dim=1)
+        left, right = _regressed(rest, seen, shared)
+        missing = gap - left @ right @ through
+        pairs = [_weighted(one, None, weight, own) for one in missing]
+    left_out = torch.stack([(one - u @ v) @ mean for one, (u, v) in zip(missing, pairs, strict=True)]).sum(0)
+    found = _stacked(f"{index}.value", pairs) | {f"{index}.bias": target.biases[index] + left_out}
+    return found | {f"{index}.ffn_in.left": left[None], f"{index}.ffn_in.right": right[None]}
 
 
 def _stacked(part: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Corrections:
