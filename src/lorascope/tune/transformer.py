@@ -117,10 +117,6 @@ def _forward_of(frozen: TransformerNetwork) -> Callable[[Weights, Tensor], Tenso
     return torch.func.vmap(one, in_dims=(0, None))
 
 
-def _parameters(frozen: TransformerNetwork) -> list[tuple[str, Tensor]]:
-    return list(frozen.named_parameters())
-
-
 def _papers_network(weights: Weights, tokens: Float[Tensor, "batch seq embed"], depth: int) -> Tensor:
     """All members' networks, with as few and as large products as their form allows.
 
