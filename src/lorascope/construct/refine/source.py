@@ -27,8 +27,8 @@ class InputSource:
     """
 
     draw: Callable[[int], Float[Tensor, "samples ..."]]
-    validation: Float[Tensor, "samples ..."]
-    given: Float[Tensor, "samples ..."] | None
+    validation: Float[Tensor, "held_out ..."]
+    given: Float[Tensor, "given ..."] | None
     standard: bool
 
     def training(self, count: int) -> Float[Tensor, "samples ..."]:
