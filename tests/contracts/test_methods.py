@@ -163,7 +163,8 @@ def test_the_expected_bound_covers_the_mean_over_the_samples(method, name, below
     rank = max(ranks_of(pair)[0] - below, 0)
     found = METHODS[method](frozen, target, rank, domain=ls.Ball(1.5), samples=samples)
     drawn = METHODS[method](frozen, target, rank, domain=ls.Ball(1.5), sampler=lambda _: samples)
-    assert found.certificate == drawn.certificate
+    if method in ("stable", "paper"):  # the others keep some of given samples apart
+        assert found.certificate == drawn.certificate
     mean = float(errors(found.model, target, samples).detach().mean())
     assert mean <= found.certificate.expected_error_bound <= found.certificate.error_bound * (1 + 1e-6) + 1e-12
 

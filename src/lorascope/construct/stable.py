@@ -39,8 +39,8 @@ def stable(
     product is the nearest one in every unitarily invariant norm, ``prod W_l + LR_{sum R}(Wbar_i - prod W_l)``.
 
     Args:
-        frozen: FNN or TransformerNetwork, float32 or float64; left as it is.
-        target: of the same kind, no deeper, no wider.
+        frozen: FNN or TransformerNetwork of any form, float32 or float64; left as it is.
+        target: of the same kind and form, no deeper, no wider.
         rank: cap of every adapter.
         ranks: instead of ``rank``: parameter name -> cap; names left out get none.
         partition: groups of consecutive frozen layers, counted from 0, one for each target layer; default the best.
@@ -58,8 +58,9 @@ def stable(
         ShapeError, RankError, SpecError: input that says nothing usable, before any work is done.
 
     Source: Zeng & Lee 2024, Lemmas 1 and 2, Theorems 3, 6 and 7. Departs in how the products are solved (Schur form
-    and orthogonal path in place of the split of the SVD), in needing only non-singular frozen weights, and in biases
-    that hold on a whole domain. Cost O(width^3) for two factors a group; beyond, some thousand products of that size.
+    and orthogonal path in place of the split of the SVD), in needing only non-singular frozen weights, in biases
+    that hold on a whole domain, and in treating transformers with skips, normalisations, biases, narrow heads or wide
+    hidden layers. Cost O(width^3) for two factors a group; beyond, some thousand products of that size.
 
     >>> frozen, target = FNN(4, 2), FNN(4, 1)
     >>> stable(frozen, target, rank=2).certificate.exact

@@ -72,13 +72,10 @@ def stacked(
     with threads_for(frozen.embed_dim):
         plan = plan_variant(frozen, target)
         adapters, methods, conditions, closed = _single(frozen, plan, allowed)
-        products = [heads for block in plan.blocks for heads in (block.scores, block.values)]
-        for done, heads in enumerate(products):
-            share = (seconds - (perf_counter() - started)) / (len(products) - done)
-            found, notes = _shared(frozen, heads, allowed, share, source)
-            adapters |= found
-            conditions += notes
-            closed = closed and not notes
+        found, notes = _heads(frozen, plan, allowed, seconds, source)
+        adapters |= found
+        conditions += notes
+        closed = closed and not notes
         model, biases, certificate = certify_variant(frozen, target, plan, adapters, domain, closed, conditions)
     method = ", ".join(dict.fromkeys([*methods, "shared gauge"]))
     return Adaptation(model, adapters, biases, certificate, method, perf_counter() - started)
@@ -132,6 +129,22 @@ def _single(
         for name, b, a in zip(match.names, solved.factors.left, solved.factors.right, strict=True):
             parts.setdefault(name, {})[0] = (b, a)
     return assembled(frozen, parts), methods, conditions, closed
+
+
+def _heads(
+    frozen: TransformerNetwork, plan: VariantPlan, allowed: Mapping[str, int], seconds: float, source: torch.Generator
+) -> tuple[dict[str, Adapter], list[str]]:
+    """Adapters of all stacked matrices, each pair with its share of the time that is left."""
+    products = [heads for block in plan.blocks for heads in (block.scores, block.values)]
+    end = monotonic() + seconds
+    adapters: dict[str, Adapter] = {}
+    notes: list[str] = []
+    for done, heads in enumerate(products):
+        share = (end - monotonic()) / (len(products) - done)
+        found, missing = _shared(frozen, heads, allowed, share, source)
+        adapters |= found
+        notes += missing
+    return adapters, notes
 
 
 def _shared(

@@ -56,7 +56,12 @@ class NarrowMatch:
         transposed: whether a factor stands in the product as the parameter's transpose.
         dtype: of the models, for the tolerance of ranks.
 
-    Source: new; Zeng & Lee 2024 treat d = D only (Theorem 7).
+    Source: new; Zeng & Lee 2024 treat d = D only (Theorem 7). Cost O(D^3).
+
+    >>> draw = lambda *shape: torch.randn(*shape, dtype=torch.float64)
+    >>> eye = torch.eye(6, dtype=torch.float64)
+    >>> NarrowMatch(("query", "key"), draw(4, 6), draw(6, 4), eye, eye, draw(4, 6), draw(6, 4)).least_ranks
+    (3, 3)
     """
 
     names: tuple[str, str]

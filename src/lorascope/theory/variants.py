@@ -67,7 +67,14 @@ def plan_variant(frozen: TransformerNetwork, target: TransformerNetwork) -> Vari
     skips and normalisations tokens need agree only up to a linear map: one that spares ``W_1`` and ``W_2``, or the
     identity, whichever needs the smaller rank.
 
-    Source: new; extends Zeng & Lee 2024, Theorem 7.
+    Args:
+        frozen, target: of one form and width, as :func:`.pair.check_pair` wants them.
+
+    Source: new; extends Zeng & Lee 2024, Theorem 7. Cost O(depth heads width^3).
+
+    >>> frozen, target = (TransformerNetwork(6, 2, 1, head_dim=3, residual=True, norm="pre") for _ in range(2))
+    >>> [match.least_cap for match in plan_variant(frozen, target).matches]  # scores, values; W_1, W_2; W_o
+    [3, 3, 3, 3, 5, 5, 5]
     """
     if frozen.norm_place is not None or frozen.residual:
         return _plan(frozen, target, _streamed, _output)

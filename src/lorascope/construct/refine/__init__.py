@@ -3,7 +3,7 @@
 from .fnn import RefinedFNN, refine_fnn
 from .job import Found, Job, Progress, job_for, refine
 from .linear import refine_linear
-from .profile import PROFILES, Profile, ProfileName, profile_named
+from .profile import PROFILES, Profile, ProfileName, Round, profile_named
 from .source import InputSource, input_source
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ProfileName",
     "Progress",
     "RefinedFNN",
+    "Round",
     "input_source",
     "job_for",
     "profile_named",

@@ -87,8 +87,8 @@ class NetworkResiduals:
         right, left, biases = [], [], []
         for layer, bias in zip(layers, found.biases, strict=True):
             rank = len(layer.right)
-            right.append(layer.right + next(pieces).view(rank, -1) @ layer.null)
-            outer = next(pieces).view(-1, rank + 1)
+            right.append(layer.right + next(pieces).view(rank, len(layer.null)) @ layer.null)
+            outer = next(pieces).view(len(layer.left), rank + 1)
             left.append(layer.left + outer[:, :rank])
             biases.append(bias + outer[:, rank])
         return self.flat(Point(tuple(right), tuple(left), tuple(biases)))
