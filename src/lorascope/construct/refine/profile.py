@@ -56,16 +56,16 @@ PROFILES: dict[str, Profile] = {
         second=8000,
         kept=16,
         quota=4,
-        rounds=(Round(10, 4000, 10), Round(4, 4000, 30), Round(1, 16000, 10)),
+        rounds=(Round(10, 4000, 10), Round(3, 4000, 20), Round(1, 16000, 10)),
     ),
     "fast": Profile(
         starts=96,
         linear_starts=16,
         first=400,
         second=4000,
-        kept=8,
-        quota=2,
-        rounds=(Round(4, 4000, 8), Round(1, 4000, 20), Round(1, 12000, 6)),
+        kept=10,
+        quota=3,
+        rounds=(Round(5, 4000, 8), Round(1, 4000, 20), Round(1, 12000, 8)),
     ),
 }
 
