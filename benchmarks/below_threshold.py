@@ -1,0 +1,186 @@
+"""Below the threshold: refined adapters, the closed forms, the paper's construction and LoRA trained by Adam.
+
+    python benchmarks/below_threshold.py [--kinds fnn transformer] [--seeds 0 1 2 3 4] [--ranks 1 2 3 4 5 6 7 8]
+                                         [--results results/below-threshold] [--plain-steps 300]
+
+Width 16, default init, N(0, 1) inputs; every method on the same networks and the same fresh test inputs (20,000
+vectors, or 5,000 sequences of ten tokens), one thread. Adam is LoRA at its best of twelve settings (learning rate
+1e-2, 1e-3, 1e-4 times weight decay 0, 1e-4, 1e-3, 1e-2; transformers: the three rates), 5,000 steps of 256 fresh
+inputs, chosen on held-out ones. Seconds are CPU time; "plain loop" is what the same Adam runs take one after another
+in a plain PyTorch loop, timed over --plain-steps steps of each setting and scaled to 5,000. Every finished cell is a
+Parquet file under --results; a cell that is there is not run again. The page is made by benchmarks/below_threshold_page.py.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from lorascope import construct, tune
+from lorascope.errors import LorascopeError
+from lorascope.models import FNN, TransformerNetwork
+from lorascope.records import Row, cell_name, done, provenance, write_part
+
+SUITE = "below-threshold"
+WIDTH, HEADS, TOKENS = 16, 2, 10
+STEPS, BATCH = 5000, 256
+RATES, DECAYS = (1e-2, 1e-3, 1e-4), (0.0, 1e-4, 1e-3, 1e-2)
+PATIENT = 600  # seconds: more than any refinement takes, so that a busy machine changes times and nothing else
+
+
+def cells(kinds: list[str], ranks: list[int], seeds: list[int]) -> Iterator[dict]:
+    for seed, rank in product(seeds, ranks):
+        if "fnn" in kinds:
+            for target, frozen in ((1, 2), (2, 4)):
+                yield {"kind": "fnn", "target": target, "frozen": frozen, "rank": rank, "seed": seed}
+        if "transformer" in kinds and rank in (1, 2, 4, 6) and seed < 3:
+            for depth in (1, 2):
+                yield {"kind": "transformer", "target": depth, "frozen": depth, "rank": rank, "seed": seed}
+
+
+def networks(cell: dict):
+    generator = torch.Generator().manual_seed(cell["seed"])
+    if cell["kind"] == "fnn":
+        return FNN(WIDTH, cell["frozen"], generator=generator), FNN(WIDTH, cell["target"], generator=generator)
+    return tuple(TransformerNetwork(WIDTH, HEADS, cell["frozen"], generator=generator) for _ in range(2))
+
+
+def test_inputs(cell: dict) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1_000_000 + cell["seed"])
+    shape = (20_000, WIDTH) if cell["kind"] == "fnn" else (5_000, TOKENS, WIDTH)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def methods(cell: dict) -> dict[str, Callable]:
+    """Name -> (frozen, target) -> adaptation."""
+    rank, refined = cell["rank"], construct.refined
+    trained = {"lr": RATES, "steps": STEPS, "batch": BATCH, "generator": torch.Generator().manual_seed(cell["seed"])}
+    found = {
+        "paper": lambda frozen, target: construct.paper(frozen, target, rank),
+        "truncation": lambda frozen, target: refined(frozen, target, rank, seconds=0),
+        "refined fast": lambda frozen, target: refined(frozen, target, rank, seconds=PATIENT, profile="fast"),
+        "refined full": lambda frozen, target: refined(frozen, target, rank, seconds=PATIENT),
+    }
+    if cell["kind"] == "fnn":
+        found["adam"] = lambda f, t: tune.lora(f.float(), t.float(), rank, weight_decay=DECAYS, **trained)
+    else:
+        every = dict.fromkeys([name for name, p in networks(cell)[0].named_parameters() if p.ndim > 1], rank)
+        found["adam"] = lambda f, t: tune.lora(f.float(), t.float(), rank, validate_every=50, **trained)
+        found["adam, every matrix"] = lambda f, t: tune.lora(
+            f.float(), t.float(), ranks=every, validate_every=50, **trained
+        )
+    return found
+
+
+def run(cell: dict, plain_steps: int, about: dict) -> list[Row]:
+    inputs = test_inputs(cell)
+    with torch.no_grad():
+        wanted = networks(cell)[1](inputs)
+    rows = []
+
+    def row(method: str, metric: str, value: float, seconds: float, message: str = "", status: str = "ok") -> None:
+        rows.append(
+            Row(
+                suite=SUITE,
+                cell=cell_name(cell),
+                seed=cell["seed"],
+                method=method,
+                rank=cell["rank"],
+                metric=metric,
+                value=value,
+                status=status,
+                message=message,
+                seconds=seconds,
+                spec=cell,
+                **about,
+            )
+        )
+
+    for method, adapt in methods(cell).items():
+        frozen, target = networks(cell)
+        begun = time.process_time()
+        try:
+            found = adapt(frozen, target)
+        except LorascopeError as error:
+            row(method, "mse", float("nan"), time.process_time() - begun, str(error), "failed")
+            continue
+        seconds = time.process_time() - begun
+        with torch.no_grad():
+            dtype = next(found.model.parameters()).dtype
+            outputs = torch.cat([found.model(part.to(dtype)).double() for part in inputs.split(1000)])
+        row(method, "mse", float((outputs - wanted).square().mean()), seconds, found.method)
+        trained = sum(a.A.numel() + a.B.numel() for a in found.adapters.values())
+        row(method, "parameters", trained + sum(bias.numel() for bias in found.biases.values()), seconds)
+    row("plain loop", "seconds", plain_loop(cell, plain_steps), 0.0, f"{plain_steps} of {STEPS} steps timed")
+    return rows
+
+
+def plain_loop(cell: dict, steps: int) -> float:
+    """CPU seconds of all settings one after another, scaled from ``steps`` to all steps."""
+    frozen, target = (model.float() for model in networks(cell))
+    decays = DECAYS if cell["kind"] == "fnn" else (0.0,)
+    begun = time.process_time()
+    for lr, decay in product(RATES, decays):
+        one_run(frozen, target, cell, lr, decay, steps)
+    return (time.process_time() - begun) * STEPS / steps
+
+
+def one_run(frozen, target, cell: dict, lr: float, decay: float, steps: int) -> None:
+    """LoRA as anyone would write it: torch.func's functional call on merged weights, torch.optim.Adam."""
+    generator = torch.Generator().manual_seed(cell["seed"])
+    kept = {name: parameter.detach() for name, parameter in frozen.named_parameters()}
+    names = [name for name, parameter in kept.items() if parameter.ndim > 1 and "ffn_in" not in name]
+    names = [n for n in names if "ffn_out" not in n or n.startswith(f"blocks.{cell['frozen'] - 1}.")]
+    lower, upper = {}, {}
+    for name in names:
+        *heads, out, inp = kept[name].shape
+        lower[name] = (0.25 * torch.randn(*heads, cell["rank"], inp, generator=generator)).requires_grad_()
+        upper[name] = torch.zeros(*heads, out, cell["rank"], requires_grad=True)
+    biases = {name: value.clone().requires_grad_() for name, value in kept.items() if value.ndim == 1}
+    trained = [*lower.values(), *upper.values(), *biases.values()]
+    optimiser = torch.optim.Adam(trained, lr=lr, weight_decay=decay)
+    shape = (BATCH, WIDTH) if cell["kind"] == "fnn" else (BATCH, TOKENS, WIDTH)
+    for _ in range(steps):
+        inputs = torch.randn(shape, generator=generator)
+        with torch.no_grad():
+            wanted = target(inputs)
+        if cell["kind"] == "fnn":
+            found = inputs
+            for layer in range(cell["frozen"]):
+                name = f"layers.{layer}.weight"
+                weight = kept[name] + upper[name] @ lower[name]
+                found = torch.relu(torch.nn.functional.linear(found, weight, biases[f"layers.{layer}.bias"]))
+        else:
+            merged = {name: kept[name] + upper[name] @ lower[name] for name in names} | biases
+            found = torch.func.functional_call(frozen, merged, (inputs,))
+        loss = (found - wanted).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=["fnn", "transformer"], default=["fnn", "transformer"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6, 7, 8])
+    parser.add_argument("--results", type=Path, default=Path("results/below-threshold"))
+    parser.add_argument("--plain-steps", type=int, default=300)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    about = provenance("cpu")
+    finished = done(chosen.results, SUITE) if chosen.results.exists() else set()
+    wanted = [cell for cell in cells(chosen.kinds, chosen.ranks, chosen.seeds) if cell_name(cell) not in finished]
+    for number, cell in enumerate(wanted, 1):
+        begun = time.monotonic()
+        rows = run(cell, chosen.plain_steps, about)
+        write_part(chosen.results, rows)
+        print(f"{number}/{len(wanted)} {cell} {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
