@@ -7,7 +7,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .adaptation import Adaptation, Ball, Box, Certificate
-    from .construct import stable as adapt
+    from .construct import refined as adapt
     from .theory import rank_needed
 
 __all__ = ["Adaptation", "Ball", "Box", "Certificate", "__version__", "adapt", "rank_needed"]
@@ -18,7 +18,7 @@ _HOMES = {
     "Ball": ("lorascope.adaptation", "Ball"),
     "Box": ("lorascope.adaptation", "Box"),
     "Certificate": ("lorascope.adaptation", "Certificate"),
-    "adapt": ("lorascope.construct", "stable"),
+    "adapt": ("lorascope.construct", "refined"),
     "rank_needed": ("lorascope.theory", "rank_needed"),
 }
 

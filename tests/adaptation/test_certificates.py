@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import lorascope as ls
 from contracts.cases import fnn, transformer
+from lorascope import construct
 from lorascope.adaptation import bound_fnn, bound_transformer, hidden_shift, largest_output, stages_of
 from reference.attack import assert_bound_holds
 from reference.cases import matrices, network, seeds
@@ -50,8 +51,13 @@ def test_samples_outside_the_domain_leave_no_expectation():
     frozen, target = fnn(3, 2, 1)
     inside, outside = torch.full((2, 3), 0.5).double(), torch.full((2, 3), 2.0).double()
     for domain in (ls.Ball(1.0), ls.Box([-1.0] * 3, [1.0] * 3)):
-        assert ls.adapt(frozen, target, 1, domain=domain, samples=inside).certificate.expected_error_bound is not None
-        assert ls.adapt(frozen, target, 1, domain=domain, samples=outside).certificate.expected_error_bound is None
+        assert (
+            construct.stable(frozen, target, 1, domain=domain, samples=inside).certificate.expected_error_bound
+            is not None
+        )
+        assert (
+            construct.stable(frozen, target, 1, domain=domain, samples=outside).certificate.expected_error_bound is None
+        )
 
 
 @settings(max_examples=15)

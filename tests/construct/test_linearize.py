@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lorascope as ls
+from lorascope import construct
 from lorascope.adaptation import region_of
 from lorascope.construct.linearize import linearizing_biases
 from reference.attack import inputs_of, project
@@ -85,7 +86,7 @@ def test_descent_on_the_input_finds_no_inactive_unit_in_an_adapted_network(kind,
     biases = [rng.standard_normal(4) for _ in weights]
     frozen, target = (network(weights[cut], biases[cut]).to(dtype) for cut in (slice(0, 4), slice(4, 6)))
     domain = domain_of(kind, 4, rng)
-    found = ls.adapt(frozen, target, rank, domain=domain, partition=[[0, 1], [2, 3]])
+    found = construct.stable(frozen, target, rank, domain=domain, partition=[[0, 1], [2, 3]])
     points = inputs_of(domain, 4, 64, 1).to(dtype)
     size = 4.0
     for step in range(40):

@@ -13,7 +13,9 @@ from reference.cases import matrices, network, tensors
 
 # one line a method; each is (frozen, target, rank=None, *, ranks, domain, ...) -> Adaptation
 NAMED = {
-    "adapt": ls.adapt,
+    "adapt": partial(ls.adapt, seconds=0.3),
+    "adapt, closed form": partial(ls.adapt, seconds=0),
+    "refined": partial(construct.refined, profile="fast", seconds=0.3),
     "stable": construct.stable,
     "paper": construct.paper,
 }

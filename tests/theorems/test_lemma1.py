@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import lorascope as ls
+from lorascope import construct
 from lorascope.theory.fnn import assumption1
 from lorascope.theory.linear import difference, difference_rank, exact_rank, least_error
 from reference.cases import KINDS, integer_chains, matrices, network, seeds, tensors
@@ -78,7 +78,7 @@ def test_adapt_is_exact_from_the_threshold_on_and_never_below(seed, width, depth
     *frozen, target = matrices(np.random.default_rng(seed), depth + 1, width)
     rank = data.draw(st.integers(0, width))
     threshold = exact_rank(tensors(frozen), *tensors([target]))
-    adapted = ls.adapt(
+    adapted = construct.stable(
         network(frozen, activation="identity"), network([target], activation="identity"), rank, seconds=1
     )
     weights = [layer.weight.detach().numpy() for layer in adapted.model.linears]

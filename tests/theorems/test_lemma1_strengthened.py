@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lorascope as ls
+from lorascope import construct
 from lorascope.theory.fnn import assumption1
 from lorascope.theory.linear import exact_rank, least_error, rank_obstruction
 from reference.cases import matrices, network, seeds, tensors, worst_error
@@ -47,7 +48,7 @@ def test_the_zero_target_needs_full_rank_together():
 
 def test_adapt_is_exact_where_a_partial_sum_is_singular():
     target = network([np.diag([0.0, 1.5])], activation="identity")
-    adapted = ls.adapt(network([np.eye(2)] * 2, activation="identity"), target, rank=1)
+    adapted = construct.stable(network([np.eye(2)] * 2, activation="identity"), target, rank=1)
     assert adapted.certificate.exact
     assert worst_error(adapted.model, target, torch.eye(2, dtype=torch.float64)) <= 1e-12
 
@@ -63,7 +64,7 @@ def test_adapt_is_exact_with_any_ranks_that_add_up(seed, width, depth, data):
         missing -= ranks[-1]
     names = {f"layers.{layer}.weight": rank for layer, rank in enumerate([*ranks, missing])}
     target = network([wanted], activation="identity")
-    adapted = ls.adapt(network(frozen, activation="identity"), target, ranks=names)
+    adapted = construct.stable(network(frozen, activation="identity"), target, ranks=names)
     assert adapted.certificate.exact
     assert worst_error(adapted.model, target, torch.eye(width, dtype=torch.float64)) <= 1e-8
     assert all(adapter.rank <= names[name] for name, adapter in adapted.adapters.items())
@@ -75,7 +76,7 @@ def test_adapt_reaches_the_zero_target_by_any_one_layer(width, layer):
     frozen = network(matrices(np.random.default_rng(width), 4, width), activation="identity")
     target = network([np.zeros((width, width))], activation="identity")
     ranks = {f"layers.{index}.weight": width if index == layer else 0 for index in range(4)}
-    adapted = ls.adapt(frozen, target, ranks=ranks)
+    adapted = construct.stable(frozen, target, ranks=ranks)
     assert worst_error(adapted.model, target, torch.eye(width, dtype=torch.float64)) <= 1e-12
 
 
@@ -84,7 +85,7 @@ def test_two_zero_layers_reach_the_rank_of_one_adapter_only(rank):
     values = np.array([3.0, 2.0, 1.0])
     target = network([np.diag(values)], activation="identity")
     frozen = network([np.zeros((3, 3))] * 2, activation="identity")
-    adapted = ls.adapt(frozen, target, rank=rank, seconds=1)
+    adapted = construct.stable(frozen, target, rank=rank, seconds=1)
     error = worst_error(adapted.model, target, torch.eye(3, dtype=torch.float64))
     assert ls.rank_needed(frozen, target).uniform == 3
     assert adapted.certificate.exact == (rank == 3)

@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import lorascope as ls
+from lorascope import construct
 from lorascope.theory.fnn import assumption1, lemma2_bound
 from lorascope.theory.linear import exact_rank, least_error
 from reference.cases import ball, matrices, network, seeds, tensors, worst_error
@@ -68,7 +69,7 @@ def test_adapt_is_exact_at_the_threshold_on_the_whole_ball(seed, width, depth, r
         network([wanted], rng.standard_normal((1, width))),
     )
     rank = exact_rank(tensors(weights), *tensors([wanted]))
-    adapted = ls.adapt(frozen, target, rank, domain=ls.Ball(radius))
+    adapted = construct.stable(frozen, target, rank, domain=ls.Ball(radius))
     error = worst_error(adapted.model, target, ball(rng, 500, width, radius))
     assert adapted.certificate.exact
     assert error <= adapted.certificate.error_bound

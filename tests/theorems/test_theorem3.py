@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lorascope as ls
+from lorascope import construct
 from lorascope.theory.fnn import theorem3_rank
 from lorascope.theory.linear import least_error
 from lorascope.theory.partition import uniform_partition
@@ -55,9 +56,9 @@ def test_adapt_is_exact_at_that_rank_and_the_certificate_holds_below(seed, width
     need, inputs = ls.rank_needed(frozen, target), ball(rng, 300, width, 4.0)
     assert need.paper_uniform == theorem3_rank(*([la.weight for la in net.linears] for net in (frozen, target)))
     assert need.uniform <= need.paper_uniform
-    exact = ls.adapt(frozen, target, need.paper_uniform, domain=ls.Ball(4.0))
+    exact = construct.stable(frozen, target, need.paper_uniform, domain=ls.Ball(4.0))
     assert exact.certificate.exact
     assert worst_error(exact.model, target, inputs) <= min(exact.certificate.error_bound, 1e-7)
-    below = ls.adapt(frozen, target, need.uniform - 1, domain=ls.Ball(4.0), seconds=0.2)
+    below = construct.stable(frozen, target, need.uniform - 1, domain=ls.Ball(4.0), seconds=0.2)
     assert not below.certificate.exact
     assert worst_error(below.model, target, inputs) <= below.certificate.error_bound

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lorascope as ls
+from lorascope import construct
 from lorascope.errors import RankError
 from lorascope.theory.fnn import corollary4_rank, theorem3_rank
 from lorascope.theory.linear import difference_rank, least_error
@@ -91,7 +92,7 @@ def test_adapt_is_exact_with_the_ranks_needed_on_any_partition(seed, width, dept
     names = {f"layers.{layer}.weight": rank for layer, rank in enumerate(ranks)}
     inputs = ball(rng, 300, width, 3.0)
     for choice in ({"ranks": names, "partition": partition}, {"ranks": ls.rank_needed(frozen, target).per_parameter}):
-        adapted = ls.adapt(frozen, target, domain=ls.Ball(3.0), **choice)
+        adapted = construct.stable(frozen, target, domain=ls.Ball(3.0), **choice)
         assert adapted.certificate.exact
         assert worst_error(adapted.model, target, inputs) <= min(adapted.certificate.error_bound, 1e-7)
         assert all(adapter.rank <= choice["ranks"][name] for name, adapter in adapted.adapters.items())

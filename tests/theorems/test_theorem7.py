@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lorascope as ls
+from lorascope import construct
 from lorascope.models import TransformerNetwork
 from lorascope.theory.transformer import theorem7_gaps, theorem7_rank
 from reference.cases import ball, seeds, worst_error
@@ -119,7 +120,7 @@ def test_adapt_is_exact_at_that_rank(width, heads, depth):
     frozen, target = networks(seed, width, heads, depth)
     need = ls.rank_needed(frozen, target)
     assert need.uniform == need.paper_uniform == theorem7_rank(frozen, target)
-    adapted = ls.adapt(frozen, target, ranks=need.per_parameter, domain=ls.Ball(2.0))
+    adapted = construct.stable(frozen, target, ranks=need.per_parameter, domain=ls.Ball(2.0))
     inputs = ball(np.random.default_rng(seed), 40, width, 2.0).reshape(8, 5, width)
     size = 1 + float(target(inputs).detach().norm(dim=-1).max())
     assert adapted.certificate.residual <= 1e-12
@@ -134,14 +135,14 @@ def test_adapt_is_exact_at_that_rank(width, heads, depth):
 
 def test_adapt_stays_exact_far_outside_the_domain_it_was_given():
     frozen, target = networks(3, 4, 2, 1)
-    adapted = ls.adapt(frozen, target, 2, domain=ls.Ball(1.0))
+    adapted = construct.stable(frozen, target, 2, domain=ls.Ball(1.0))
     inputs = ball(np.random.default_rng(0), 40, 4, 50.0).reshape(8, 5, 4)
     assert worst_error(adapted.model, target, inputs) <= 1e-6 * float(target(inputs).detach().norm(dim=-1).max())
 
 
 def test_half_the_gap_less_one_is_not_exact():
     frozen, target = networks(5, 4, 1, 1)
-    below = ls.adapt(frozen, target, 1, domain=ls.Ball(1.0), seconds=0.5)
+    below = construct.stable(frozen, target, 1, domain=ls.Ball(1.0), seconds=0.5)
     inputs = ball(np.random.default_rng(0), 40, 4, 1.0).reshape(8, 5, 4)
     assert not below.certificate.exact
     assert 1e-6 < worst_error(below.model, target, inputs) <= below.certificate.error_bound

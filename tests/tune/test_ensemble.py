@@ -207,3 +207,14 @@ def test_certificates_hold_on_the_whole_domain():
             assert one.certificate.domain == domain
             assert not one.certificate.exact
             assert "held-out" in one.certificate.conditions[0]
+
+
+def test_threads_are_as_before():
+    frozen, target = fnn_pair(3, 2, 1, F32)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        tune.ensemble(frozen, target, MEMBERS[:1], 1, 4)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -188,3 +188,15 @@ def test_wrong_input_is_quoted(error_, words, changes, unchecked_annotations):
 def test_more_last_layers_than_there_are():
     with pytest.raises(SpecError, match="at most the frozen model's depth 2, got 3"):
         tune.last_layers(FNN(3, 2), FNN(3, 1), 3)
+
+
+def test_linear_networks_without_biases():
+    generator = seeded()
+    frozen, target = (FNN(4, depth, "identity", bias=False, generator=generator) for depth in (2, 1))
+    found = tune.lora(frozen, target, 4, lr=1e-2, steps=400, batch=32)
+    x = torch.randn(200, 4, dtype=F64, generator=generator)
+    assert error(found.model, target, x) < 1e-2 * error(frozen, target, x)
+    assert found.biases == {}
+    nothing = tune.biases(frozen, target, steps=3)
+    assert nothing.adapters == nothing.biases == {}
+    assert all(torch.equal(v, frozen.state_dict()[name]) for name, v in nothing.model.state_dict().items())

@@ -32,6 +32,20 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Kink:
+    """``ReLU(p) - slope p`` lies in ``[0, height]``, unit by unit, and within ``radius`` of ``centre`` in norm.
+
+    It is 0 for units that do not switch; ``max(slope, 1 - slope)`` is how fast it changes for the others, so that a
+    ball of inputs gives a ball, much smaller than the box where there are many units.
+    """
+
+    slope: Float[Tensor, " _"]
+    height: Float[Tensor, " _"]
+    centre: Float[Tensor, " _"]
+    radius: float
+
+
+@dataclass(frozen=True)
 class Trace:
     """A network on a region, as far as it has been followed.
 
@@ -39,6 +53,7 @@ class Trace:
         start, image: where inputs and outputs lie.
         layers: first layer first.
         ranges: least and largest value of each layer's units before their ReLU.
+        kinks: what each layer's ReLUs add to their chords.
         moduli: what the layers' moduli make of the input's, (out,): the scale of rounding.
         terms: the lengths of all sums so far.
     """
@@ -47,13 +62,14 @@ class Trace:
     image: Region
     layers: tuple[Layer, ...]
     ranges: tuple[Range, ...]
+    kinks: tuple["Kink", ...]
     moduli: Float[Tensor, " out"]
     terms: int
 
 
 def begin(region: Region) -> Trace:
     """The network of no layers."""
-    return Trace(region, region, (), (), region.largest_moduli(), 0)
+    return Trace(region, region, (), (), (), region.largest_moduli(), 0)
 
 
 def trace_of(layers: list[Layer], region: Region) -> Trace:
@@ -75,9 +91,18 @@ def extended(trace: Trace, layer: Layer) -> Trace:
         low, high = torch.fmax(low, -most[len(low) :]), torch.fmin(high, most[: len(high)])
     slack = tolerance(terms) * moduli
     reach = Region(low - slack, high + slack, reach.centre, reach.radius + float(slack.norm()))
-    return Trace(
-        trace.start, reach.relu(), (*trace.layers, layer), (*trace.ranges, (reach.low, reach.high)), moduli, terms
-    )
+    kink = _kink(layer, trace.image, reach)
+    layers, ranges, kinks = (*trace.layers, layer), (*trace.ranges, (reach.low, reach.high)), (*trace.kinks, kink)
+    return Trace(trace.start, reach.relu(), layers, ranges, kinks, moduli, terms)
+
+
+def _kink(layer: Layer, inputs: Region, reach: Region) -> Kink:
+    slope, height = _chord(reach.low, reach.high)
+    crossing = height > 0
+    rate = torch.where(crossing, torch.maximum(slope, 1 - slope), torch.zeros_like(slope))
+    middle = layer.weight @ inputs.centre + layer.bias
+    centre = torch.where(crossing, middle.clamp(min=0) - slope * middle, torch.zeros_like(middle))
+    return Kink(slope, height, centre, _norm(rate[:, None] * layer.weight) * inputs.radius)
 
 
 def apart(first: Trace, second: Trace) -> float:
@@ -94,18 +119,17 @@ def apart(first: Trace, second: Trace) -> float:
     last, other = first.layers[-1], _wide(second.layers[-1], len(first.moduli))
     eye = torch.eye(len(last.bias)).to(last.bias)
     before, before_other = _shortened(first), _shortened(second)
-    inner = _difference(before, last.weight, before_other, -other.weight)
-    inner = _Spread(inner.matrix, inner.noise, inner.offset + last.bias - other.bias, inner.most, inner.least)
-    outer = _difference(first, eye, second, -eye[:, : len(second.moduli)])
-    shift = last.bias - other.bias
-    gap_low = torch.fmax(torch.fmin(inner.least + shift, torch.zeros_like(shift)), outer.least)
-    gap_high = torch.fmin(torch.fmax(inner.most + shift, torch.zeros_like(shift)), outer.most)
+    inner = _difference(before, last.weight, before_other, -other.weight, last.bias - other.bias)
+    zero = torch.zeros_like(last.bias)
+    outer = _difference(first, eye, second, -eye[:, : len(second.moduli)], zero)
+    gap_low = torch.fmax(torch.fmin(inner.least, zero), outer.least)
+    gap_high = torch.fmin(torch.fmax(inner.most, zero), outer.most)
     (low, high), (other_low, other_high) = first.ranges[-1], (_padded(v, len(eye)) for v in second.ranges[-1])
     gap_low = torch.fmax(gap_low, low.clamp(min=0) - other_high.clamp(min=0))
     gap_high = torch.fmin(gap_high, high.clamp(min=0) - other_low.clamp(min=0))
     by_rows = float(torch.fmax(gap_low.abs(), gap_high.abs()).norm())
     slack = tolerance(first.terms + second.terms) * (first.moduli + _padded(second.moduli, len(eye)))
-    found = [by_rows, inner.norm(first.start), outer.norm(first.start)]
+    found = [by_rows, inner.norm, outer.norm]
     return min((value for value in found if value == value), default=float("inf")) + float(slack.norm())  # noqa: PLR0124
 
 
@@ -139,70 +163,88 @@ def lipschitz(layers: list[Layer] | tuple[Layer, ...], ranges: tuple[Range, ...]
 
 
 @dataclass(frozen=True)
-class _Spread:
-    """``matrix z + offset + noise s`` with s in [-1, 1]: where a difference lies; and its extremes, row by row."""
+class _Middle:
+    """``matrix z + offset`` and, for each layer on the way, ``rows`` times its kink."""
 
     matrix: Tensor
-    noise: Tensor
     offset: Tensor
-    most: Tensor
-    least: Tensor
+    kinks: tuple[tuple[Tensor, Kink], ...]
+
+    def extremes(self, region: Region) -> tuple[Tensor, Tensor]:
+        """Row by row; of box and ball what is less on either side, kink by kink."""
+        low, high = region.bounds(self.matrix)
+        low, high = low + self.offset, high + self.offset
+        for rows, kink in self.kinks:
+            up, down = rows.clamp(min=0) @ kink.height, rows.clamp(max=0) @ kink.height
+            middle, reach = rows @ kink.centre, rows.norm(dim=1) * kink.radius
+            low, high = low + torch.fmax(down, middle - reach), high + torch.fmin(up, middle + reach)
+        return low, high
 
     def norm(self, region: Region) -> float:
-        rows = float(self.noise.abs().sum(1).norm())
-        whole = _norm(self.noise) * self.noise.shape[1] ** 0.5 if self.noise.numel() else 0.0
-        return region.largest_norm(self.matrix, self.offset) + min(rows, whole)
+        """Upper bound on the Euclidean norm: kinks in their boxes all at once, or each in its box or ball."""
+        boxed, wide = self.offset, torch.zeros_like(self.offset)
+        mixed, spread = self.offset, 0.0
+        for rows, kink in self.kinks:
+            half, reach = rows.abs() @ kink.height / 2, _norm(rows) * kink.radius
+            boxed, wide = boxed + rows @ kink.height / 2, wide + half
+            around = reach < float(half.norm())
+            mixed = mixed + (rows @ kink.centre if around else rows @ kink.height / 2)
+            spread += reach if around else float(half.norm())
+        by_boxes = region.largest_norm(self.matrix, boxed) + float(wide.norm())
+        return min(by_boxes, region.largest_norm(self.matrix, mixed) + spread)
 
 
-def _difference(first: Trace, rows: Tensor, second: Trace, other_rows: Tensor) -> _Spread:
-    """``rows @ first(z) + other_rows @ second(z)``."""
+@dataclass(frozen=True)
+class _Spread:
+    """Where a difference lies: row by row, and its norm."""
+
+    least: Tensor
+    most: Tensor
+    norm: float
+
+
+def _difference(first: Trace, rows: Tensor, second: Trace, other_rows: Tensor, shift: Tensor) -> _Spread:
+    """``rows @ first(z) + other_rows @ second(z) + shift``."""
     region, half = first.start, len(rows)
     matrix, offset = _above(first, torch.cat([rows, -rows]))
     other_matrix, other_offset = _above(second, torch.cat([other_rows, -other_rows]))
     most = region.bounds(matrix + other_matrix)[1] + offset + other_offset
-    matrix, offset, noise = _middle(first, rows)
-    other_matrix, other_offset, other_noise = _middle(second, other_rows)
-    matrix, offset, noise = matrix + other_matrix, offset + other_offset, torch.cat([noise, other_noise], dim=1)
-    low, high = region.bounds(matrix)
-    wide = noise.abs().sum(1)
-    high, low = high + offset + wide, low + offset - wide
-    return _Spread(matrix, noise, offset, torch.fmin(most[:half], high), torch.fmax(-most[half:], low))
+    one, other = _middle(first, rows), _middle(second, other_rows)
+    both = _Middle(one.matrix + other.matrix, one.offset + other.offset + shift, one.kinks + other.kinks)
+    low, high = both.extremes(region)
+    most, least = torch.fmin(most[:half] + shift, high), torch.fmax(shift - most[half:], low)
+    return _Spread(least, most, both.norm(region))
 
 
 def _most(trace: Trace, rows: Tensor) -> Tensor:
     """Upper bounds of ``rows @ trace(z)``."""
     matrix, offset = _above(trace, rows)
-    middle, shift, noise = _middle(trace, rows)
-    return torch.fmin(
-        trace.start.bounds(matrix)[1] + offset, trace.start.bounds(middle)[1] + shift + noise.abs().sum(1)
-    )
+    return torch.fmin(trace.start.bounds(matrix)[1] + offset, _middle(trace, rows).extremes(trace.start)[1])
 
 
 def _above(trace: Trace, rows: Tensor) -> tuple[Tensor, Tensor]:
     """``matrix, offset`` with ``rows @ trace(z) <= matrix z + offset``: of the lines below a ReLU the nearer one."""
     offset = rows.new_zeros(len(rows))
-    for layer, (low, high) in zip(reversed(trace.layers), reversed(trace.ranges), strict=True):
-        chord, cut = _chord(low, high)
-        below = torch.where((low < 0) & (high > 0), (high > -low).to(chord), chord)
+    for layer, (low, high), kink in zip(
+        reversed(trace.layers), reversed(trace.ranges), reversed(trace.kinks), strict=True
+    ):
+        below = torch.where((low < 0) & (high > 0), (high > -low).to(low), kink.slope)
         up, down = rows.clamp(min=0), rows.clamp(max=0)
-        rows = up * chord + down * below
-        offset = offset + up @ cut + rows @ layer.bias
+        rows = up * kink.slope + down * below
+        offset = offset + up @ kink.height + rows @ layer.bias
         rows = rows @ layer.weight
     return rows, offset
 
 
-def _middle(trace: Trace, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``rows @ trace(z)`` lies in ``matrix z + offset + noise s`` with s in [-1, 1]: every ReLU beside its chord."""
-    offset, noises = rows.new_zeros(len(rows)), [rows.new_zeros(len(rows), 0)]
-    for layer, (low, high) in zip(reversed(trace.layers), reversed(trace.ranges), strict=True):
-        chord, cut = _chord(low, high)
-        crossing = cut > 0
-        noises.append(rows[:, crossing] * (cut[crossing] / 2))
-        offset = offset + rows @ (cut / 2)
-        rows = rows * chord
+def _middle(trace: Trace, rows: Tensor) -> _Middle:
+    """``rows @ trace(z)`` along the chords, and the kinks beside them."""
+    offset, kinks = rows.new_zeros(len(rows)), []
+    for layer, kink in zip(reversed(trace.layers), reversed(trace.kinks), strict=True):
+        kinks.append((rows, kink))
+        rows = rows * kink.slope
         offset = offset + rows @ layer.bias
         rows = rows @ layer.weight
-    return rows, offset, torch.cat(noises, dim=1)
+    return _Middle(rows, offset, tuple(kinks))
 
 
 def _chord(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -220,7 +262,7 @@ def _slopes(found: Range) -> tuple[Tensor, Tensor]:
 
 
 def _shortened(trace: Trace) -> Trace:
-    return replace(trace, layers=trace.layers[:-1], ranges=trace.ranges[:-1])
+    return replace(trace, layers=trace.layers[:-1], ranges=trace.ranges[:-1], kinks=trace.kinks[:-1])
 
 
 def _wide(layer: Layer, out: int) -> Layer:

@@ -128,8 +128,9 @@ def _candidates(
             break
 
         def follow(chain: Tensor, aim: Tensor, stretch: float = stretch, accuracy: float = accuracy) -> Factors:
+            capped = tuple(min(rank, len(aim)) for rank in ranks)  # the quotient may be smaller than a rank
             return orthogonal_path(
-                chain, aim, ranks, stretch=stretch, accuracy=accuracy, deadline=deadline, give_up=give_up
+                chain, aim, capped, stretch=stretch, accuracy=accuracy, deadline=deadline, give_up=give_up
             )[0]
 
         with suppress(torch.linalg.LinAlgError):

@@ -24,8 +24,8 @@ class Factors:
         right: (rank_l, in) each.
     """
 
-    left: tuple[Float[Tensor, "out _"], ...]
-    right: tuple[Float[Tensor, "_ inp"], ...]
+    left: tuple[Float[Tensor, "_ _"], ...]
+    right: tuple[Float[Tensor, "_ _"], ...]
 
     @classmethod
     def trimmed(cls, left: Float[Tensor, "depth out rank"], right: Float[Tensor, "depth rank inp"]) -> "Factors":
@@ -44,7 +44,7 @@ class Factors:
             torch.stack([pad(a, (0, 0, 0, rank - a.shape[0])) for a in self.right]),
         )
 
-    def deltas(self) -> list[Float[Tensor, "out inp"]]:
+    def deltas(self) -> list[Float[Tensor, "_ _"]]:
         return [b @ a for b, a in zip(self.left, self.right, strict=True)]
 
     def adapted(self, weights: Float[Tensor, "depth out inp"]) -> list[Float[Tensor, "out inp"]]:

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from ..linalg import svd, truncate
 from ..shapes import Float
-from ..theory import Gauge, Match, NarrowMatch
-from .chain import Solution, solve_match
+from ..theory import Gauge, NarrowMatch
+from .chain import Solution
 from .correction import through
 from .factors import Factors
+from .path import share
+from .schur import schur
 
 __all__ = ["nearest_gauge", "solve_narrow"]
 
@@ -44,17 +46,14 @@ def solve_narrow(match: NarrowMatch, ranks: tuple[int, ...], deadline: float = m
         return _alternating(match, capped)
     best: Solution | None = None
     size = max(float(torch.linalg.matrix_norm(factor, 2)) for factor in (match.first, match.second))
-    for gauge in _gauges(match, capped):
-        for reference in _references(gauge, match):
-            try:
-                found = _exact(match, gauge, reference, capped, deadline)
-            except torch.linalg.LinAlgError:
-                continue
-            if best is None or _score(found) < _score(best):
-                best = found
-            if best.residual < GOOD and (best.factors.norm() <= SMALL * size or monotonic() > deadline):
-                return best
-        if best is not None and best.residual < GOOD:
+    for gauge, reference in _starts(match, capped):
+        try:
+            found = _exact(match, gauge, reference, capped)
+        except torch.linalg.LinAlgError:
+            continue
+        if best is None or _score(found) < _score(best):
+            best = found
+        if best.residual < GOOD and (best.factors.norm() <= SMALL * size or monotonic() > deadline):
             break
     return _alternating(match, capped) if best is None else best
 
@@ -72,28 +71,33 @@ def nearest_gauge(
     return left @ right
 
 
-def _gauges(match: NarrowMatch, ranks: tuple[int, int]) -> Iterator[Gauge]:
-    """Without any pair to keep where ranks allow it, which is the best conditioned; then with all pairs."""
+def _starts(match: NarrowMatch, ranks: tuple[int, int]) -> Iterator[tuple[Gauge, Tensor]]:
+    """Which pairs to keep, and what the gauge should be near to where they leave it free.
+
+    No pair at all where the ranks allow it, which is the best conditioned; then all pairs.
+    """
     gauge, none = match.gauge, match.first.new_zeros(match.inner, 0)
-    if min(ranks) >= match.inner and _regular(gauge):
-        yield Gauge(gauge.first_goal, gauge.second_goal, (none, none), (none, none), 0)
-    yield gauge
-
-
-def _regular(gauge: Gauge) -> bool:
+    nearest = nearest_gauge(match.seen_first, match.seen_second, gauge.first_goal, gauge.second_goal)
     # rows that the goal lacks stand in pairs; without them the factors would be singular
-    return not (gauge.first_goal.abs().amax(1).min() == 0 or gauge.second_goal.abs().amax(0).min() == 0)
-
-
-def _references(gauge: Gauge, match: NarrowMatch) -> Iterator[Tensor]:
-    yield nearest_gauge(match.seen_first, match.seen_second, gauge.first_goal, gauge.second_goal)
+    regular = gauge.first_goal.abs().amax(1).min() > 0 and gauge.second_goal.abs().amax(0).min() > 0
+    if min(ranks) >= match.inner and bool(regular):
+        yield Gauge(gauge.first_goal, gauge.second_goal, (none, none), (none, none), 0), nearest
+    yield gauge, nearest
     generator = torch.Generator().manual_seed(0)
     for _ in range(STARTS if gauge.first_pairs[0].shape[1] + gauge.second_pairs[0].shape[1] else 0):
         draw = torch.randn(match.inner, match.inner, generator=generator, dtype=torch.float64)
-        yield torch.linalg.qr(draw.to(match.first)).Q
+        yield gauge, torch.linalg.qr(draw.to(match.first)).Q
 
 
-def _exact(match: NarrowMatch, gauge: Gauge, reference: Tensor, ranks: tuple[int, int], deadline: float) -> Solution:
+def _by_schur(core: Tensor, rank: int, ranks: tuple[int, int]) -> list[Tensor]:
+    """Two factors, changes of the identity of at most these ranks, whose product is ``core = I + rank``."""
+    eye = torch.eye(len(core), dtype=core.dtype, device=core.device)
+    outputs, inputs = truncate(core - eye, rank)
+    weights = torch.stack([eye, eye])
+    return schur(weights, outputs, inputs, share(len(inputs), ranks)).adapted(weights)
+
+
+def _exact(match: NarrowMatch, gauge: Gauge, reference: Tensor, ranks: tuple[int, int]) -> Solution:
     (a, b), (kept, aim) = gauge.first_pairs, gauge.second_pairs  # a^T G_1 = b^T ; G_2 aim = kept
     rest = _complement(aim)
     free = reference @ rest
@@ -103,14 +107,10 @@ def _exact(match: NarrowMatch, gauge: Gauge, reference: Tensor, ranks: tuple[int
     step = torch.linalg.pinv(a.T) @ ((b.T @ aim - a.T @ kept) @ inward)
     inner = outer + step  # G_1
     core = torch.linalg.solve(inner, outer, left=False)  # G_2 G_1^{-1}
-    spent = (match.inner - a.shape[1], match.inner - kept.shape[1])
-    eye = torch.eye(match.inner, dtype=core.dtype, device=core.device)
-    first_turn = second_turn = eye
-    if float(step.abs().max() if step.numel() else 0.0) > 0:
-        names = match.names
-        product = Match(names, torch.stack([eye, eye]), eye, eye, core)
-        solved = solve_match(product, (ranks[0] - spent[0], ranks[1] - spent[1]), deadline)
-        first_turn, second_turn = solved.factors.adapted(product.weights)
+    left_over = (ranks[0] - match.inner + a.shape[1], ranks[1] - match.inner + kept.shape[1])
+    first_turn = second_turn = torch.eye(match.inner, dtype=core.dtype, device=core.device)
+    if gauge.clash:
+        first_turn, second_turn = _by_schur(core, gauge.clash, left_over)
     new_first = first_turn @ inner @ gauge.first_goal
     new_second = torch.linalg.solve(outer, gauge.second_goal, left=False) @ second_turn
     return _solution(match, new_first - match.seen_first, new_second - match.seen_second, ranks, "gauge")

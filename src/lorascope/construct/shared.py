@@ -119,7 +119,7 @@ def _descend(problem: _Problem, gauges: Tensor) -> Tensor:
     value = _residual(problem, gauges, kept, lost)
     for _ in range(STEPS):
         size = float(value.norm())
-        if size < 1e-14 * math.sqrt(value.numel()) or not math.isfinite(size):
+        if size <= 1e-14 * math.sqrt(value.numel()) or not math.isfinite(size):
             break
         jacobian = _jacobian(problem, gauges, kept, lost)
         normal = jacobian @ jacobian.T if len(jacobian) <= jacobian.shape[1] else jacobian.T @ jacobian
@@ -164,13 +164,19 @@ def _jacobian(problem: _Problem, gauges: Tensor, kept: Tensor, lost: Tensor) -> 
     )
     for head in range(heads):
         across = slice(head * inner**2, (head + 1) * inner**2)
-        jacobian[head * inner * free : (head + 1) * inner * free, across] = by_first[head].reshape(-1, inner**2)
+        jacobian[head * inner * free : (head + 1) * inner * free, across] = by_first[head].reshape(
+            inner * free, inner**2
+        )
         down = slice(rows_first + head * inner * left, rows_first + (head + 1) * inner * left)
-        jacobian[down, across] = by_second[head].reshape(-1, inner**2)
+        jacobian[down, across] = by_second[head].reshape(inner * left, inner**2)
     turns = torch.einsum("har,nq->hanrq", turn_first, unit_first)
-    jacobian[:rows_first, columns : columns + turn_first.shape[2] * free] = turns.reshape(rows_first, -1)
+    jacobian[:rows_first, columns : columns + turn_first.shape[2] * free] = turns.reshape(
+        rows_first, turn_first.shape[2] * free
+    )
     turns = torch.einsum("hra,mq->hmarq", turn_second, unit_second)
-    jacobian[rows_first:, columns + turn_first.shape[2] * free :] = turns.reshape(rows_second, -1)
+    jacobian[rows_first:, columns + turn_first.shape[2] * free :] = turns.reshape(
+        rows_second, turn_second.shape[1] * left
+    )
     return jacobian
 
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from ..adaptation import Adaptation, Certificate, Domain, Sampler, check_ranks, draw_samples
+from ..linalg import threads_for
 from ..models import FNN, Adapter, TransformerNetwork
 from ..theory import Match, Model, NarrowMatch, check_pair, find_partition
 from .chain import Solution, solve_match
 from .fnn import Solver, adapt_fnn
 from .gauge import solve_narrow
 from .inputs import check_partition
-from .threads import threads_for
 from .transformer import adapt_transformer
 from .variant import adapt_variant
 

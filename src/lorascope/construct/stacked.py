@@ -8,13 +8,13 @@ from torch import Tensor
 
 from ..adaptation import Adaptation, Domain, check_ranks
 from ..errors import ShapeError
+from ..linalg import threads_for
 from ..models import Adapter, TransformerNetwork
 from ..theory import NarrowMatch, VariantPlan, check_pair, plan_variant
 from .assemble import assembled
 from .chain import solve_match
 from .gauge import solve_narrow
 from .shared import SOLVED, Shared, solve_shared
-from .threads import threads_for
 from .variant import certify_variant
 
 __all__ = ["stack_heads", "stacked"]

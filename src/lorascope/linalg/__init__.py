@@ -2,6 +2,7 @@
 
 from .chain import norm_product, prefixes, product, suffixes
 from .lowrank import NumericalRank, numerical_rank, singular_value, svd, truncate, truncate_weighted
+from .threads import threads_for
 from .tolerance import tolerance
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "singular_value",
     "suffixes",
     "svd",
+    "threads_for",
     "tolerance",
     "truncate",
     "truncate_weighted",

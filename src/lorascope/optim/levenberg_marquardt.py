@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ DAMPINGS = (1e-9, 1e8)
 LEAST_CURVATURE = 1e-3
 
 
+@runtime_checkable
 class LeastSquares(Protocol):
     """A mean square of residuals, over one flat vector of parameters."""
 

@@ -270,14 +270,21 @@ def _output(frozen: TransformerNetwork, target: TransformerNetwork) -> tuple[See
 
 
 def _last_product(frozen: TransformerNetwork, target: TransformerNetwork) -> tuple[Seen, bool, _Matches]:
-    """``W_o W_2`` of the last block; hidden units that the target lacks must contribute nothing."""
+    """``W_o W_2`` of the last block.
+
+    Hidden units that the target lacks must contribute nothing. Their columns of ``W_2`` vanish then, and as one product
+    that might be at the cost of a singular ``W_o``, which lets no ``b_2`` through: both matrices are matched alone.
+    """
     first, second = frozen.layers[-1].ffn_out.weight.detach().double(), frozen.output.weight.detach().double()
     width, hidden = first.shape
     goal = target.layers[-1].ffn_out.weight.detach().to(first)
-    goal = torch.nn.functional.pad(goal, (0, hidden - goal.shape[1]))
     names = (f"blocks.{frozen.depth - 1}.ffn_out.weight", "output.weight")
     eye, dtype = torch.eye(width, dtype=first.dtype, device=first.device), coarser_dtype(frozen, target)
     wanted = target.output.weight.detach().to(first)
+    if target.ffn_dim < hidden:
+        alone = _ffn_out(frozen.layers[-1], target.layers[-1], frozen.depth - 1, eye, eye, dtype)
+        last = Match(names[1:], second[None], eye, eye, wanted, None, (False,), dtype=dtype)
+        return raw(frozen), True, [alone, last]
     if hidden <= width:
         # columns that the match does not see make the first factor square
         spare = torch.linalg.svd(first).U[:, hidden:] * torch.linalg.matrix_norm(first, 2)

@@ -1,20 +1,17 @@
 """What is known of a tuned model's error on a whole domain."""
 
-import torch
-
 from ..adaptation import (
     EXACT,
     Ball,
     Certificate,
     Domain,
-    bound_fnn,
+    bound_networks,
     bound_transformer,
     largest_output,
     region_of,
-    stages_of,
 )
 from ..models import FNN, TransformerNetwork
-from ..theory import Model, coarser_dtype, fnn_matches, padded_biases, uniform_partition
+from ..theory import Model, coarser_dtype
 
 __all__ = ["Judge"]
 
@@ -62,21 +59,10 @@ class Judge:
 
     def _bound(self, model: Model) -> tuple[float, float]:
         if isinstance(model, FNN) and isinstance(self._target, FNN):
-            return _bound_fnn(model, self._target, self._domain)
+            bounds = bound_networks(model, self._target, self._domain)
+            return bounds.error, bounds.residual
         assert isinstance(model, TransformerNetwork) and isinstance(self._target, TransformerNetwork)
         domain = self._domain
         radius = domain.radius if isinstance(domain, Ball) else float(self._region.largest_moduli().norm())
         bounds = bound_transformer(model, self._target, radius)
         return bounds.error, bounds.residual
-
-
-def _bound_fnn(model: FNN, target: FNN, domain: Domain) -> tuple[float, float]:
-    """Bound on the error, and the residual of the products over a uniform partition."""
-    depth = model.depth
-    whole = model.activation == "identity"
-    partition = (tuple(range(depth)),) if whole else uniform_partition(depth, target.depth)
-    goals = [match.wanted for match in fnn_matches(model, target, partition)]
-    stages = stages_of(model, partition, goals, padded_biases(model, target))
-    eps, target_eps = (torch.finfo(m.linears[0].weight.dtype).eps for m in (model, target))
-    bounds = bound_fnn(stages, domain, not whole, eps, target_eps)
-    return bounds.error, bounds.residual

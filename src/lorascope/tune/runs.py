@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..adaptation import Adaptation, Domain, Sampler
+from ..linalg import threads_for
 from ..models import FNN, Adapter, merge
 from ..optim import LayeredGradient, fitting
 from ..theory import Model
@@ -59,6 +60,19 @@ def run(
     Returns:
         One adaptation a setting, in order.
     """
+    with threads_for(next(frozen.parameters()).shape[-1]):
+        return _run(frozen, target, settings, name, how, generator, best_only)
+
+
+def _run(
+    frozen: Model,
+    target: Model,
+    settings: Sequence[Setting],
+    name: str,
+    how: How,
+    generator: torch.Generator,
+    best_only: bool,
+) -> list[Adaptation[Model]]:
     started = perf_counter()
     judge = Judge(frozen, target, how.domain)
     lowest = _lowest(frozen, settings)

@@ -110,20 +110,11 @@ def fitting_transformers(frozen: TransformerNetwork, rows: int, tokens: int) -> 
 
 def _forward_of(frozen: TransformerNetwork) -> Callable[[Weights, Tensor], Tensor]:
     """(weights, tokens) -> outputs of all members, (members, batch, seq, embed)."""
-    if _is_papers(frozen):
+    if frozen.is_paper_form:
         depth = frozen.depth
         return lambda weights, tokens: _papers_network(weights, tokens, depth)
     one = lambda weights, tokens: functional_call(frozen, dict(weights), (tokens,))  # noqa: E731
     return torch.func.vmap(one, in_dims=(0, None))
-
-
-def _is_papers(frozen: TransformerNetwork) -> bool:
-    """Whether the network is the paper's own: nothing but its parameters, and no skip connection."""
-    names = {name.removeprefix(f"blocks.{index}.") for index in range(frozen.depth) for name, _ in _parameters(frozen)}
-    known = {"query", "key", "value", "out", "output.weight"}
-    known |= {f"ffn_{place}.{kind}" for place in ("in", "out") for kind in ("weight", "bias")}
-    own = {name for name in names if not name.startswith("blocks.")}
-    return own == known and not any(vars(block).get("residual", False) for block in frozen.blocks)
 
 
 def _parameters(frozen: TransformerNetwork) -> list[tuple[str, Tensor]]:

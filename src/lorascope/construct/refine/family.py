@@ -17,7 +17,7 @@ __all__ = ["Family", "families"]
 LARGEST = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """Groups of frozen layers, each of which acts as one layer ``ReLU((P + B A) z + b)``.
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ...adaptation import Adaptation, Ball, Certificate, Domain, Sampler, bound_networks, draw_samples, region_of
 from ...errors import SpecError
+from ...linalg import threads_for
 from ...models import FNN, TransformerNetwork
 from ...theory import Model, Partition, check_pair, find_partition, fnn_matches, matches_for
 from ..inputs import check_partition
 from ..stable import stable
-from ..threads import threads_for
 from .fnn import RefinedFNN, refine_fnn
 from .linear import refine_linear
 from .profile import ProfileName, profile_named
@@ -191,10 +191,11 @@ def _refine_transformer(
 def _transformer(lower: Found | None) -> Adaptation[TransformerNetwork] | None:
     if lower is None or not isinstance(lower.adaptation.model, TransformerNetwork):
         return None
-    return replace(lower.adaptation, model=lower.adaptation.model)
+    found = lower.adaptation
+    return Adaptation(lower.adaptation.model, found.adapters, found.biases, found.certificate, found.method)
 
 
-def _found(adaptation: Adaptation[TransformerNetwork], job: Job) -> Found:
+def _found(adaptation: Adaptation[Model], job: Job) -> Found:
     return Found(adaptation, _loss(adaptation.model, job))
 
 

@@ -12,7 +12,7 @@ from .family import Family
 __all__ = ["Point", "forward", "mean_square"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Point:
     """``ReLU((P_j + right B A) z + b)`` for every group ``j`` of a family.
 

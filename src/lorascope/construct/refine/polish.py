@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ...models import FNN
 from ...optim import levenberg_marquardt
-from ...shapes import Float
 from .point import mean_square
 from .profile import Profile
 from .residuals import NetworkResiduals
@@ -23,7 +22,7 @@ SAME, SAME_LATER = 2e-3, 1e-3
 # A candidate this many times above the best is left out.
 HOPELESS = 1.6
 
-Labelled = tuple[Float[Tensor, "samples inp"], Float[Tensor, "samples out"]]
+Labelled = tuple[Tensor, Tensor]  # inputs (samples, inp) and outputs (samples, out)
 
 
 def polish_pool(

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ...models import FNN
 from ...optim import LayeredGradient, adam, cosine
-from ...shapes import Float
 from .family import Family
 from .point import Point, forward, mean_square
 from .source import InputSource
@@ -18,7 +17,7 @@ BATCH = 128
 BETAS = (0.9, 0.99)
 
 
-@dataclass
+@dataclass(eq=False)
 class Candidate:
     """A refined network so far.
 
@@ -58,7 +57,7 @@ def descend(
     begin: Point,
     target: FNN,
     source: InputSource,
-    validation: tuple[Float[Tensor, "samples inp"], Float[Tensor, "samples out"]],
+    validation: tuple[Tensor, Tensor],
     schedule: Schedule,
     deadline: float,
 ) -> list[Candidate]:

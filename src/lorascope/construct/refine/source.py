@@ -26,12 +26,12 @@ class InputSource:
         standard: whether inputs are N(0, I), whose moments are known.
     """
 
-    draw: Callable[[int], Float[Tensor, "samples *shape"]]
-    validation: Float[Tensor, "samples *shape"]
-    given: Float[Tensor, "samples *shape"] | None
+    draw: Callable[[int], Float[Tensor, "samples ..."]]
+    validation: Float[Tensor, "samples ..."]
+    given: Float[Tensor, "samples ..."] | None
     standard: bool
 
-    def training(self, count: int) -> Float[Tensor, "samples *shape"]:
+    def training(self, count: int) -> Float[Tensor, "samples ..."]:
         """``count`` training inputs, or all given samples where they are fewer."""
         if self.given is not None and len(self.given) <= count:
             return self.given
@@ -40,7 +40,7 @@ class InputSource:
 
 def input_source(
     shape: tuple[int, ...],
-    samples: Float[Tensor, "samples *shape"] | None,
+    samples: Float[Tensor, "samples ..."] | None,
     sampler: Callable[[int], Tensor] | None,
     generator: torch.Generator | None,
     device: torch.device,

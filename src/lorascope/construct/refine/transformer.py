@@ -23,12 +23,11 @@ from ...adaptation import (
     region_of,
 )
 from ...errors import RankError
-from ...linalg import numerical_rank
+from ...linalg import numerical_rank, threads_for
 from ...models import Adapter, TransformerNetwork
 from ...shapes import Float
 from ...theory import coarser_dtype, transformer_matches
 from ..chain import solve_match
-from ..threads import threads_for
 from ..transformer import adapt_transformer
 from .source import InputSource
 from .transformer_plan import plan

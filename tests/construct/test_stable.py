@@ -42,7 +42,7 @@ def singular(rng, width, rank):
 def test_below_the_threshold_a_linear_chain_leaves_the_next_singular_value(width, depth, rank, seed):
     rng = np.random.default_rng(seed)
     *frozen, target = matrices(rng, depth + 1, width, "generic")
-    found = ls.adapt(linear(frozen), linear([target]), rank)
+    found = construct.stable(linear(frozen), linear([target]), rank)
     least = np.linalg.svd(target - chain(frozen), compute_uv=False)[rank * depth]
     assert spectral_error(found, target) == pytest.approx(least, rel=1e-9 if depth == 2 else 1e-7)
     assert not found.certificate.exact
@@ -54,7 +54,7 @@ def test_any_ranks_layer_by_layer_leave_the_singular_value_beyond_their_sum(seed
     rng = np.random.default_rng(seed)
     *frozen, target = matrices(rng, depth + 1, width)
     ranks = data.draw(st.lists(st.integers(0, 3), min_size=depth, max_size=depth))
-    found = ls.adapt(linear(frozen), linear([target]), ranks=names(ranks))
+    found = construct.stable(linear(frozen), linear([target]), ranks=names(ranks))
     values = [*np.linalg.svd(target - chain(frozen), compute_uv=False), *[0.0] * 20]
     assert spectral_error(found, target) == pytest.approx(values[sum(ranks)], rel=1e-7, abs=1e-11)
     assert all(adapter.rank <= names(ranks)[name] for name, adapter in found.adapters.items())
@@ -63,13 +63,13 @@ def test_any_ranks_layer_by_layer_leave_the_singular_value_beyond_their_sum(seed
 @pytest.mark.parametrize("ranks", [(1, 0, 1), (0, 2, 0), (0, 1, 1), (2, 0, 0)])
 def test_complex_pairs_and_layers_that_keep_still(ranks):
     frozen, goal = [np.eye(2)] * 3, np.array([[1.3, -2.0], [1.0, 1.3]])
-    found = ls.adapt(linear(frozen), linear([goal]), ranks=names(ranks))
+    found = construct.stable(linear(frozen), linear([goal]), ranks=names(ranks))
     assert spectral_error(found, goal) <= 1e-12
     assert found.certificate.exact
 
 
 def test_commuting_layers_where_a_flag_is_singular():
-    found = ls.adapt(linear([np.diag([2.0, 1.0])] * 2), linear([np.diag([2.0, 3.0])]), 1)
+    found = construct.stable(linear([np.diag([2.0, 1.0])] * 2), linear([np.diag([2.0, 3.0])]), 1)
     assert found.certificate.exact
     assert spectral_error(found, np.diag([2.0, 3.0])) <= 1e-12
 
@@ -78,7 +78,7 @@ def test_commuting_layers_where_a_flag_is_singular():
 def test_two_zero_layers_leave_the_singular_value_beyond_one_rank(rank):
     rng = np.random.default_rng(5)
     target = matrices(rng, 1, 4)[0]
-    found = ls.adapt(linear([np.zeros((4, 4))] * 2), linear([target]), rank)
+    found = construct.stable(linear([np.zeros((4, 4))] * 2), linear([target]), rank)
     values = [*np.linalg.svd(target, compute_uv=False), 0.0]
     assert spectral_error(found, target) == pytest.approx(values[rank], rel=1e-6, abs=1e-9)
     assert found.certificate.exact == (rank == 4)
@@ -97,10 +97,10 @@ def test_singular_layers_at_the_rank_needed(width, depth, lost, activation):
     need = ls.rank_needed(*pair)
     assert need.uniform >= lost
     for how in ({"rank": need.uniform}, {"ranks": need.per_parameter}):
-        found = ls.adapt(*pair, **how)
+        found = construct.stable(*pair, **how)
         assert found.certificate.exact, found.certificate
         assert worst_error(found.model, pair[1], ball(rng, 100, width, 3.0)) <= 1e-8
-    below = ls.adapt(*pair, need.uniform - 1, seconds=1)
+    below = construct.stable(*pair, need.uniform - 1, seconds=1)
     assert not below.certificate.exact
     assert_bound_holds(below.certificate.error_bound, below.model, pair[1], below.certificate.domain, width)
 
@@ -119,8 +119,8 @@ def test_the_ranks_needed_suffice_for_chains_of_projections(case):
     first, second, goal = (np.array(matrix, dtype=float) for matrix in PROJECTIONS[case])
     frozen, target = linear([first, second]), linear([goal])
     need = ls.rank_needed(frozen, target)
-    assert spectral_error(ls.adapt(frozen, target, need.uniform), goal) <= 1e-9
-    assert spectral_error(ls.adapt(frozen, target, ranks=need.per_parameter), goal) <= 1e-9
+    assert spectral_error(construct.stable(frozen, target, need.uniform), goal) <= 1e-9
+    assert spectral_error(construct.stable(frozen, target, ranks=need.per_parameter), goal) <= 1e-9
 
 
 # ranks of the frozen layers, rank of the target
@@ -144,8 +144,8 @@ def test_the_ranks_needed_suffice_for_singular_layers_and_targets_of_any_rank(ke
     goal = singular(rng, width, wanted)
     pair = linear(frozen), linear([goal])
     need = ls.rank_needed(*pair)
-    assert spectral_error(ls.adapt(*pair, need.uniform), goal) <= 1e-8
-    assert spectral_error(ls.adapt(*pair, ranks=need.per_parameter), goal) <= 1e-8
+    assert spectral_error(construct.stable(*pair, need.uniform), goal) <= 1e-8
+    assert spectral_error(construct.stable(*pair, ranks=need.per_parameter), goal) <= 1e-8
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3])
@@ -159,7 +159,7 @@ def test_targets_of_any_rank_down_to_zero_are_exact_at_the_rank_needed(kept, dep
     need = ls.rank_needed(*pair)
     assert need.uniform == -(-4 // depth)
     for how in ({"rank": need.uniform}, {"ranks": need.per_parameter}):
-        found = ls.adapt(*pair, **how)
+        found = construct.stable(*pair, **how)
         assert found.certificate.exact
         assert worst_error(found.model, pair[1], ball(rng, 100, 4, 10.0)) <= 1e-9
 
@@ -170,7 +170,7 @@ def test_a_target_that_is_zero_everywhere_is_reached_up_to_rounding():
         network(matrices(np.random.default_rng(0), 2, 3), [np.zeros(3)] * 2),
         network([np.zeros((3, 3))], [np.zeros(3)]),
     )
-    found = ls.adapt(*pair, 2)
+    found = construct.stable(*pair, 2)
     assert worst_error(found.model, pair[1], ball(np.random.default_rng(1), 100, 3, 5.0)) <= 1e-12
     assert found.certificate.error_bound <= 1e-12
     assert not found.certificate.exact  # exactness is relative to the target's largest output
@@ -187,16 +187,16 @@ def test_five_layers_over_two_and_any_partition(partition):
     assert sorted(len(group) for group in ls.rank_needed(*pair).partition) == [2, 3]
     assert ls.rank_needed(*pair).uniform == 2
     rank = -(-4 // min(len(group) for group in groups))
-    found = ls.adapt(*pair, rank, partition=partition)
+    found = construct.stable(*pair, rank, partition=partition)
     assert found.certificate.exact
     assert worst_error(found.model, pair[1], ball(rng, 200, 4, 12.0)) <= 1e-8
-    below = ls.adapt(*pair, rank - 1, partition=partition)
+    below = construct.stable(*pair, rank - 1, partition=partition)
     assert not below.certificate.exact
     assert_bound_holds(below.certificate.error_bound, below.model, pair[1], below.certificate.domain, 4)
     per_layer = [
         rank_of for group in groups for rank_of in [4 // len(group) + (i < 4 % len(group)) for i in range(len(group))]
     ]
-    assert ls.adapt(*pair, ranks=names(per_layer), partition=partition).certificate.exact
+    assert construct.stable(*pair, ranks=names(per_layer), partition=partition).certificate.exact
 
 
 def test_layers_named_nowhere_stay_frozen():
@@ -204,10 +204,10 @@ def test_layers_named_nowhere_stay_frozen():
     weights = matrices(rng, 4, 3)
     biases = [rng.standard_normal(3) for _ in weights]
     frozen, target = network(weights[:3], biases[:3]), network(weights[3:], biases[3:])
-    found = ls.adapt(frozen, target, ranks={"layers.1.weight": 3})
+    found = construct.stable(frozen, target, ranks={"layers.1.weight": 3})
     assert list(found.adapters) == ["layers.1.weight"]
     assert found.certificate.exact
-    assert ls.adapt(frozen, target, ranks={}).adapters == {}
+    assert construct.stable(frozen, target, ranks={}).adapters == {}
 
 
 PAPERS = {
@@ -247,7 +247,7 @@ def test_weights_of_any_size_give_a_finite_bound_or_an_error_that_says_so(scale,
     if which == "target":
         big, small = network([np.eye(2)] * 2, [np.zeros(2)] * 2), network([scale * np.eye(2)], [np.zeros(2)])
     try:
-        found = ls.adapt(big, small, 2)
+        found = construct.stable(big, small, 2)
     except SpecError as error:
         assert which in str(error)  # noqa: PT017
         return
@@ -259,7 +259,7 @@ def test_a_narrow_target_in_float32_on_a_box():
     frozen = FNN(5, 3, generator=generator, dtype=torch.float32)
     target = FNN(2, 1, generator=generator, dtype=torch.float32)
     box = ls.Box([-1.0, 2.0], [1.0, 2.5])
-    found = ls.adapt(frozen, target, ls.rank_needed(frozen, target).uniform, domain=box)
+    found = construct.stable(frozen, target, ls.rank_needed(frozen, target).uniform, domain=box)
     assert found.certificate.exact
     assert ls.rank_needed(frozen, target).uniform == 1
     points = inputs_of(box, 2, 200, 0).float().double()
@@ -269,7 +269,7 @@ def test_a_narrow_target_in_float32_on_a_box():
 def test_time_that_is_up_does_not_cost_exactness():
     rng = np.random.default_rng(0)
     *frozen, target = matrices(rng, 5, 6, "generic")
-    found = ls.adapt(linear(frozen), linear([target]), 2, seconds=0)
+    found = construct.stable(linear(frozen), linear([target]), 2, seconds=0)
     assert found.certificate.exact
 
 
@@ -277,7 +277,7 @@ def test_time_that_is_up_does_not_cost_exactness_of_singular_chains():
     for seed in range(3):
         rng = np.random.default_rng(seed)
         goal = matrices(rng, 1, 3)[0]
-        found = ls.adapt(linear([np.zeros((3, 3))] * 2), linear([goal]), 3, seconds=0)
+        found = construct.stable(linear([np.zeros((3, 3))] * 2), linear([goal]), 3, seconds=0)
         assert found.certificate.exact
         assert spectral_error(found, goal) <= 1e-9
 
@@ -286,7 +286,7 @@ def test_a_linear_network_without_biases_says_what_it_cannot_add():
     rng = np.random.default_rng(0)
     first, second, goal = matrices(rng, 3, 3)
     target = network([goal], [np.array([0.0, 3.0, 4.0])], activation="identity")
-    found = ls.adapt(linear([first, second]), target, 2)
+    found = construct.stable(linear([first, second]), target, 2)
     assert not found.certificate.exact
     assert found.biases == {}
     assert any("norm 5" in note and "frozen model has none" in note for note in found.certificate.conditions)
@@ -299,7 +299,7 @@ def test_a_bias_out_of_reach_of_a_singular_target_matrix_is_named():
     with torch.no_grad():
         target.layers[0].ffn_out.weight.copy_(torch.diag(torch.tensor([1.0, 1.0, 0.0])))
         target.layers[0].ffn_out.bias.copy_(torch.tensor([0.0, 0.0, 2.0]))
-    found = ls.adapt(frozen, target, 3, domain=ls.Ball(1.0))
+    found = construct.stable(frozen, target, 3, domain=ls.Ball(1.0))
     assert not found.certificate.exact
     assert any("blocks.0.ffn_out.bias" in note and "range" in note for note in found.certificate.conditions)
     assert_bound_holds(found.certificate.error_bound, found.model, target, ls.Ball(1.0), 3, tokens=3, count=32, steps=8)
