@@ -395,6 +395,8 @@ def test_a_box_as_the_domain(short):
         frozen, target, given(frozen, 1), inputs_of(3), box, generator=torch.Generator().manual_seed(0)
     )
     assert found.certificate.domain == box
+    assert found.certificate.expected_error_bound is None  # normal inputs leave the box
+    assert refined(frozen, target, given(frozen, 1)).certificate.expected_error_bound > 0
 
 
 def test_every_plan_names_stages_that_fit():

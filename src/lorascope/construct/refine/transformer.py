@@ -16,7 +16,9 @@ from ...adaptation import (
     Ball,
     Certificate,
     Domain,
+    bound_on_samples,
     bound_transformer,
+    contains,
     largest_output,
     region_of,
 )
@@ -54,8 +56,11 @@ TOKENS = 8
 CHUNK = 500
 # Candidates written as adapters, best first, until one keeps its error.
 REALISED = 3
-# Relative error at which adapters stand for the products they were made for, by the model's dtype.
-KEPT = {torch.float64: 1e-6, torch.float32: 1e-3}
+# Relative difference between the errors of adapters and of the products they were made for, in single precision, within
+# which no other candidate is looked at.
+KEPT = 1e-3
+# Inputs for the certificate's expected error.
+CERTIFIED = 512
 
 
 def refine_transformer(
@@ -97,14 +102,15 @@ def refine_transformer(
     began = perf_counter()
     _check_start(start, ranks)
     domain = Ball(6 * frozen.embed_dim**0.5) if domain is None else domain
+    seen = source.validation[:CERTIFIED]
     with threads_for(frozen.embed_dim):
-        closed = _closed_form(frozen, target, ranks, domain, source.validation[:512], deadline)
-        found = [closed] if start is None else [closed, _adaptation(start, target, domain, start.method)]
+        closed = _closed_form(frozen, target, ranks, domain, seen, deadline)
+        found = [closed] if start is None else [closed, _adaptation(start, target, domain, seen, start.method)]
         if _refinable(frozen, target, closed) and monotonic() < deadline:
             best = _refined(frozen, target, ranks, source, start, profile, deadline, generator, progress)
             for model, adapters, biases, history in best:
                 plain = Adaptation(model, adapters, biases, closed.certificate, history)
-                found.append(_adaptation(plain, target, domain, f"refined: {history}"))
+                found.append(_adaptation(plain, target, domain, seen, f"refined: {history}"))
         validation = source.validation[:VALIDATION]
         errors = [_error(one.model, target, validation) for one in found]
     chosen = found[min(range(len(found)), key=lambda index: errors[index])]
@@ -145,7 +151,7 @@ def _refined(
         model, adapters, biases = realise(frozen, space, one.corrections, ranks, deadline)
         found.append((model, adapters, biases, one.history))
         error = _error(model, target, validation)
-        if abs(error - one.error) <= KEPT[torch.float32] * one.error:
+        if abs(error - one.error) <= KEPT * one.error:
             break
     return found
 
@@ -195,7 +201,7 @@ def _closed_form(
 
 
 def _adaptation(
-    found: Adaptation[TransformerNetwork], target: TransformerNetwork, domain: Domain, method: str
+    found: Adaptation[TransformerNetwork], target: TransformerNetwork, domain: Domain, samples: Tensor, method: str
 ) -> Adaptation[TransformerNetwork]:
     """With a certificate of its own on this domain."""
     model = found.model
@@ -204,7 +210,10 @@ def _adaptation(
     bounds = bound_transformer(model, target, radius)
     limit = EXACT[coarser_dtype(model, target)] * largest_output(target, domain, target.embed_dim, tokens=TOKENS)
     exact, conditions = bounds.error <= limit, found.certificate.conditions
-    certificate = Certificate(bounds.error, None, bounds.residual, exact, domain, () if exact else conditions)
+    expected = None
+    if contains(domain, samples):
+        expected = min(float(bound_on_samples(model, target, samples).square().mean().sqrt()), bounds.error)
+    certificate = Certificate(bounds.error, expected, bounds.residual, exact, domain, () if exact else conditions)
     return replace(found, certificate=certificate, method=method)
 
 

@@ -19,9 +19,9 @@ from .transformer_space import Corrections, ProductSpace
 
 __all__ = ["realise"]
 
-# Adapters are taken as the Schur form gives them where the product is as accurate as ACCEPTED, relative to its goal. Where
-# an adapter exceeds LARGE norms of the frozen matrices, smaller ones are looked for, for PATIENCE seconds a product; but
-# not where even the Schur form misses ACCURATE, for there the search would not stop in time.
+# Adapters are taken as the Schur form gives them where the product is as accurate as ACCEPTED, relative to its goal.
+# Where an adapter exceeds LARGE norms of the frozen matrices, smaller ones are looked for, for PATIENCE seconds a
+# product; but not where even the Schur form misses ACCURATE, for there the search would not stop in time.
 ACCURATE = 1e-11
 ACCEPTED = 1e-8
 LARGE = 100.0

@@ -211,7 +211,12 @@ def train(
         torch.tensor(rates, dtype=like.dtype, device=like.device),
         schedule=cosine(stage.floor),
         betas=(0.9, stage.decay),
-        multipliers=[1.0 if name.startswith("0.") or space.depth == 1 else stage.slow for name in names],
+        multipliers=[1.0 if space.depth == 1 or _of_first_block(name) else stage.slow for name in names],
         deadline=deadline,
     )
     return dict(zip(names, values, strict=True))
+
+
+def _of_first_block(name: str) -> bool:
+    # what block 0 hands on is part of the next block's products
+    return name.startswith("0.") and not name.startswith("0.ffn_out")
