@@ -19,11 +19,11 @@ from itertools import product
 from pathlib import Path
 
 import torch
+from lorascope.records import Row, cell_name, done, provenance, write_part
 
 from lorascope import construct, tune
 from lorascope.errors import LorascopeError
 from lorascope.models import FNN, TransformerNetwork
-from lorascope.records import Row, cell_name, done, provenance, write_part
 
 SUITE = "below-threshold"
 WIDTH, HEADS, TOKENS = 16, 2, 10
