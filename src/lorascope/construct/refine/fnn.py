@@ -88,13 +88,15 @@ def refine_fnn(
     given = families(frozen, target, ranks, partition)
     notes, ridge, decay = _scarcity(given, source)
     moments = moments_of(target, source.training(MOMENT_SAMPLES), source.standard, ridge)
+    plain: list[Candidate] = []
     pool: list[Candidate] = []
     for family in given:
         point = closed_form(family, frozen, target, moments)
-        pool.append(_candidate(family, point, validation, "covariance-weighted truncation"))
+        plain.append(_candidate(family, point, validation, "covariance-weighted truncation"))
         if lower is not None and family.name in lower.best:
             grown = widened(lower.best[family.name].point, family, generator)
             pool.append(_candidate(family, grown, validation, "the solution of lower rank"))
+    pool += plain
     for index, family in enumerate(given):
         if monotonic() > deadline:
             break
@@ -104,12 +106,11 @@ def refine_fnn(
         schedule = Schedule(profile.first, profile.second // len(given), profile.kept, decay=decay)
         end = monotonic() + (deadline - monotonic()) * 0.8 / (len(given) - index)
         pool += descend(family, begin, target, source, validation, schedule, end)
-    if not notes:
-        for step, polished in enumerate(polish_pool(pool, target, source, validation, profile, deadline)):
-            pool = polished
-            say(0.7 + 0.25 * (1 - 0.8 ** (step + 1)), "Levenberg-Marquardt")
+    for step, polished in enumerate(polish_pool(pool, target, source, validation, profile, deadline)):
+        pool = polished
+        say(0.7 + 0.25 * (1 - 0.8 ** (step + 1)), "Levenberg-Marquardt")
     say(0.95, "writing the adapters")
-    return _written(frozen, pool, ranks, domain, validation, notes)
+    return _written(frozen, pool, plain, ranks, domain, validation, notes)
 
 
 def _outputs(target: FNN, inputs: Tensor) -> Tensor:
@@ -135,7 +136,7 @@ def _scarcity(given: list[Family], source: InputSource) -> tuple[tuple[str, ...]
     ridge, decay = min(1.0, width / samples), 1e-3
     note = (
         f"few samples: {samples} for training, {unknowns} unknowns; regularised by a ridge of {ridge:.2g} of the mean "
-        f"variance and a weight decay of {decay:g}, without Levenberg-Marquardt"
+        f"variance in the closed form and a weight decay of {decay:g} afterwards"
     )
     return (note,), ridge, decay
 
@@ -147,12 +148,17 @@ def _shape(weight: Tensor) -> tuple[int, int]:
 def _written(
     frozen: FNN,
     pool: list[Candidate],
+    plain: list[Candidate],
     ranks: Mapping[str, int],
     domain: Domain,
     validation: tuple[Tensor, Tensor],
     notes: tuple[str, ...],
 ) -> RefinedFNN:
-    """The candidate whose adapters do best: the first, unless writing it down as adapters costs accuracy."""
+    """The candidate whose adapters do best: the first, unless writing it down as adapters costs accuracy.
+
+    Groups of many layers may need adapters so large that rounding drowns what they gain. Then the next family is
+    written too, and the closed forms (``plain``), until none left could be better.
+    """
 
     def solve(match: Match, given: tuple[int, ...]) -> Solution:
         return solve_match(match, given)
@@ -161,7 +167,8 @@ def _written(
     for one in sorted(pool, key=lambda candidate: candidate.loss):
         best.setdefault(one.family.name, one)
     found: RefinedFNN | None = None
-    for one in best.values():
+    others = [one for one in plain if one not in best.values()]
+    for one in sorted([*best.values(), *others], key=lambda candidate: candidate.loss):
         if found is not None and one.loss >= found.loss:
             break
         family = one.family
