@@ -1,0 +1,31 @@
+"""The result table: rows in, Parquet part files, one frame out; torch is not needed."""
+
+from .cells import canonical_json, cell_name, cell_seed
+from .check import checked
+from .provenance import Provenance, provenance
+from .read import read
+from .resume import done
+from .rows import failed_row, ok_rows
+from .schema import COLUMNS, SCHEMA, SCHEMA_VERSION, Column, Row
+from .write import part_name, sweep, write_part
+
+__all__ = [
+    "COLUMNS",
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "Column",
+    "Provenance",
+    "Row",
+    "canonical_json",
+    "cell_name",
+    "cell_seed",
+    "checked",
+    "done",
+    "failed_row",
+    "ok_rows",
+    "part_name",
+    "provenance",
+    "read",
+    "sweep",
+    "write_part",
+]
