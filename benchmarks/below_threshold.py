@@ -8,7 +8,7 @@ vectors, or 5,000 sequences of ten tokens), one thread. Adam is LoRA at its best
 1e-2, 1e-3, 1e-4 times weight decay 0, 1e-4, 1e-3, 1e-2; transformers: the three rates), 5,000 steps of 256 fresh
 inputs, chosen on held-out ones. Seconds are CPU time; "plain loop" is what the same Adam runs take one after another
 in a plain PyTorch loop, timed over --plain-steps steps of each setting and scaled to 5,000. Every finished cell is a
-Parquet file under --results; a cell that is there is not run again. The page is made by benchmarks/below_threshold_page.py.
+Parquet file under --results; a cell that is there is not run again. benchmarks/below_threshold_page.py makes the page.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from lorascope.records import Row, cell_name, done, provenance, write_part
 
 from lorascope import construct, tune
 from lorascope.errors import LorascopeError
 from lorascope.models import FNN, TransformerNetwork
+from lorascope.records import Provenance, Row, cell_name, done, failed_row, ok_rows, provenance, write_part
 
 SUITE = "below-threshold"
 WIDTH, HEADS, TOKENS = 16, 2, 10
@@ -76,46 +76,34 @@ def methods(cell: dict) -> dict[str, Callable]:
     return found
 
 
-def run(cell: dict, plain_steps: int, about: dict) -> list[Row]:
+def run(cell: dict, plain_steps: int, origin: Provenance) -> list[Row]:
+    """All methods on one pair of networks at one rank."""
     inputs = test_inputs(cell)
     with torch.no_grad():
         wanted = networks(cell)[1](inputs)
     rows = []
-
-    def row(method: str, metric: str, value: float, seconds: float, message: str = "", status: str = "ok") -> None:
-        rows.append(
-            Row(
-                suite=SUITE,
-                cell=cell_name(cell),
-                seed=cell["seed"],
-                method=method,
-                rank=cell["rank"],
-                metric=metric,
-                value=value,
-                status=status,
-                message=message,
-                seconds=seconds,
-                spec=cell,
-                **about,
-            )
-        )
-
+    same = {"rank": cell["rank"], "seed": cell["seed"], "origin": origin}
     for method, adapt in methods(cell).items():
         frozen, target = networks(cell)
         begun = time.process_time()
         try:
             found = adapt(frozen, target)
         except LorascopeError as error:
-            row(method, "mse", float("nan"), time.process_time() - begun, str(error), "failed")
+            rows.append(failed_row(SUITE, cell, str(error), method=method, seconds=time.process_time() - begun, **same))
             continue
         seconds = time.process_time() - begun
         with torch.no_grad():
             dtype = next(found.model.parameters()).dtype
             outputs = torch.cat([found.model(part.to(dtype)).double() for part in inputs.split(1000)])
-        row(method, "mse", float((outputs - wanted).square().mean()), seconds, found.method)
         trained = sum(a.A.numel() + a.B.numel() for a in found.adapters.values())
-        row(method, "parameters", trained + sum(bias.numel() for bias in found.biases.values()), seconds)
-    row("plain loop", "seconds", plain_loop(cell, plain_steps), 0.0, f"{plain_steps} of {STEPS} steps timed")
+        metrics = {
+            "mse": float((outputs - wanted).square().mean()),
+            "parameters": float(trained + sum(bias.numel() for bias in found.biases.values())),
+        }
+        rows += ok_rows(SUITE, cell, metrics, method=method, seconds=seconds, message=found.method, **same)
+    spent = plain_loop(cell, plain_steps)
+    note = f"{plain_steps} of {STEPS} steps timed"
+    rows += ok_rows(SUITE, cell, {"seconds": spent}, method="plain loop", seconds=spent, message=note, **same)
     return rows
 
 
@@ -172,12 +160,12 @@ def main() -> None:
     parser.add_argument("--plain-steps", type=int, default=300)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    about = provenance("cpu")
-    finished = done(chosen.results, SUITE) if chosen.results.exists() else set()
+    origin = provenance("cpu")
+    finished = done(chosen.results, SUITE)
     wanted = [cell for cell in cells(chosen.kinds, chosen.ranks, chosen.seeds) if cell_name(cell) not in finished]
     for number, cell in enumerate(wanted, 1):
         begun = time.monotonic()
-        rows = run(cell, chosen.plain_steps, about)
+        rows = run(cell, chosen.plain_steps, origin)
         write_part(chosen.results, rows)
         print(f"{number}/{len(wanted)} {cell} {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
 
