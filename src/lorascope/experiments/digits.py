@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..adaptation import Box
-from ..construct import stable
+from ..construct import refined
 from ..models import FNN
 from ..shapes import Float
 from ..theory import rank_needed
@@ -37,7 +37,8 @@ class DigitsSettings:
         epochs, batch, learning_rate: of the target's training.
         test_images: held out.
         seed: of the split, the training and the frozen networks.
-        seconds: given to each adaptation.
+        seconds: given to each exact adaptation.
+        refine_seconds: given to each one below the threshold.
     """
 
     ranks: Mapping[int, tuple[int, ...]] = field(
@@ -49,6 +50,7 @@ class DigitsSettings:
     test_images: int = 450
     seed: int = 0
     seconds: float = 20.0
+    refine_seconds: float = 3.0
 
 
 class DigitsRow(TypedDict):
@@ -143,7 +145,8 @@ def run_digits(settings: DigitsSettings | None = None, progress: Progress | None
     for done, (frozen, rank, needed, paper) in enumerate(jobs):
         if progress is not None:
             progress("adapt", done, len(jobs), f"depth {frozen.depth}, rank {rank}")
-        rows.append(_row(frozen, target, rank, needed, paper, data, settings.seconds))
+        seconds = settings.seconds if rank >= needed else settings.refine_seconds
+        rows.append(_row(frozen, target, rank, needed, paper, data, seconds))
     if progress is not None:
         progress("adapt", len(jobs), len(jobs), "done")
     return DigitsResult(rows, len(data.train), len(data.test), train_seconds)
@@ -151,7 +154,7 @@ def run_digits(settings: DigitsSettings | None = None, progress: Progress | None
 
 def _row(frozen: FNN, target: FNN, rank: int, needed: int, paper: int, data: Digits, seconds: float) -> DigitsRow:
     domain = Box(torch.zeros(WIDTH), torch.ones(WIDTH))
-    found = stable(frozen, target, rank, domain=domain, samples=data.train, seconds=seconds)
+    found = refined(frozen, target, rank, domain=domain, samples=data.train, seconds=seconds, profile="fast")
     output, wanted = found.model(data.test), target(data.test)
     errors = (output - wanted).norm(dim=1)
     certificate = found.certificate

@@ -26,6 +26,8 @@ __all__ = ["RefinedFNN", "refine_fnn"]
 # How far above its network's loss that of the written adapters may lie before other candidates are tried.
 FAITHFUL = 1e-3
 MOMENT_SAMPLES = 4096
+# Of the time left, the part that the remaining Adam runs share.
+ADAM_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def refine_fnn(
         count = profile.linear_starts if len(family.runs) == len(family.groups) else profile.starts // len(given)
         begin = starts(family, frozen, target, moments, max(8, count), generator)
         schedule = Schedule(profile.first, profile.second // len(given), profile.kept, decay=decay)
-        end = monotonic() + (deadline - monotonic()) * 0.8 / (len(given) - index)
+        end = monotonic() + (deadline - monotonic()) * ADAM_SHARE / (len(given) - index)
         pool += descend(family, begin, target, source, validation, schedule, end)
     for step, polished in enumerate(polish_pool(pool, target, source, validation, profile, deadline)):
         pool = polished

@@ -21,6 +21,8 @@ __all__ = ["distinct", "polish_pool"]
 SAME, SAME_LATER = 2e-3, 1e-3
 # A candidate this many times above the best is left out.
 HOPELESS = 1.6
+# Operations a second that a slow core manages on these shapes.
+SPEED = 1e10
 
 Labelled = tuple[Tensor, Tensor]  # inputs (samples, inp) and outputs (samples, out)
 
@@ -72,6 +74,8 @@ def distinct(pool: list[Candidate], apart: float, quota: int, hopeless: float = 
 
 def _polished(candidate: Candidate, data: Labelled, validation: Labelled, steps: int, deadline: float) -> Candidate:
     problem = NetworkResiduals(candidate.family, *data)
+    if problem.operations / SPEED > deadline - monotonic():  # not even one step would end in time
+        return candidate
     found = levenberg_marquardt(problem, problem.flat(candidate.point), steps, deadline=deadline)
     point = problem.point(found.point)
     loss = float(mean_square(candidate.family, point, *validation))

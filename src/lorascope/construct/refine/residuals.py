@@ -60,6 +60,22 @@ class NetworkResiduals:
     def _coarse(self) -> tuple[Tensor, Tensor]:
         return self.inputs.float(), self.outputs.float()
 
+    @property
+    def operations(self) -> float:
+        """Floating-point operations of one step, roughly: the normal equations and three factorisations."""
+        sizes = [(*weight.shape, rank) for weight, rank in zip(self.family.weights, self.family.ranks, strict=True)]
+        outputs, total, unknowns = self.outputs.shape[1], 0.0, 0
+        for index, (out, inp, rank) in enumerate(sizes):
+            unknowns += rank * (inp - rank) + out * (rank + 1)
+            for other_out, other_inp, other in sizes[index:]:
+                total += 2 * outputs * (out + rank) * (other_out + other)
+                total += (
+                    2
+                    * (rank * (inp - rank) + out * (rank + 1))
+                    * (other * (other_inp - other) + other_out * (other + 1))
+                )
+        return len(self.inputs) * total + float(unknowns) ** 3
+
     def flat(self, point: Point) -> Float[Tensor, " n"]:
         return torch.cat([part.reshape(-1) for part in point.parts()])
 
