@@ -68,4 +68,4 @@ def rows(draw):
     )
 
 
-tables = st.lists(rows(), min_size=1, max_size=12, unique_by=key)
+tables = st.lists(rows(), min_size=1, max_size=6, unique_by=key)

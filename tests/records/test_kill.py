@@ -74,7 +74,7 @@ def test_killed_at_random_moments_and_resumed(start, tmp_path):
     for kill in killed(start, tmp_path, "forever", 200):
         assert_whole(tmp_path)
         hits = len(temporaries(tmp_path))  # kills that came while a part was being written
-        if kill >= 20 and hits >= 2:
+        if kill >= 15 and hits >= 2:
             break
     assert hits >= 2
     assert finish(start(tmp_path, "resume")) == (0, "")

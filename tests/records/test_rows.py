@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from lorascope.errors import SpecError
 from lorascope.records import COLUMNS, cell_name, cell_seed, checked, failed_row, ok_rows, write_part
@@ -105,6 +105,7 @@ def test_long_values_are_quoted_in_part():
     assert len(fault_of(row(status="x" * 10**6))) < 200
 
 
+@settings(max_examples=40)
 @given(tables)
 def test_rows_that_fit_are_unchanged_and_checking_twice_is_checking_once(rows):
     assert same(checked(rows), rows)
