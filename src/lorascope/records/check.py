@@ -8,8 +8,6 @@ from numbers import Integral, Real
 from reprlib import Repr
 from typing import Any, cast
 
-import polars as pl
-
 from ..errors import SpecError
 from .schema import COLUMNS, KEY, STATUSES, Column, Row
 
@@ -92,9 +90,9 @@ def _type_fault(value: object, column: Column) -> str | None:
     """What the column requires, where the value is not that."""
     if value is None and column.optional:
         return None
-    if column.dtype is pl.String:
+    if column.kind is str:
         fits, required = isinstance(value, str) and _encodes(value), "a string that UTF-8 can hold"
-    elif column.dtype is pl.Int64:
+    elif column.kind is int:
         # a bool is an int to Python, not to a reader
         fits = isinstance(value, Integral) and not isinstance(value, bool) and -(2**63) <= int(value) < 2**63
         required = "an integer of 64 bits"
@@ -153,6 +151,6 @@ def _contradictions(row: Mapping[str, object]) -> Iterator[str]:
 
 def _plain(row: Mapping[str, object]) -> Row:
     # str.__str__: str() of an enum's member would be its name
-    makers: dict[type, Callable[[Any], object]] = {pl.String: str.__str__, pl.Int64: int, pl.Float64: float}
-    values = {name: None if row[name] is None else makers[column.dtype](row[name]) for name, column in COLUMNS.items()}
+    makers: dict[type, Callable[[Any], object]] = {str: str.__str__, int: int, float: float}
+    values = {name: None if row[name] is None else makers[column.kind](row[name]) for name, column in COLUMNS.items()}
     return cast("Row", values)

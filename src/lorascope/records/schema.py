@@ -36,31 +36,32 @@ class Column:
     """One column.
 
     Attributes:
-        dtype: polars' type, which also says what Python type a value needs.
+        kind: str, int or float.
         meaning: what it holds.
         optional: None is allowed.
     """
 
-    dtype: type[pl.String | pl.Int64 | pl.Float64]
+    kind: type
     meaning: str
     optional: bool = False
 
 
 COLUMNS: Mapping[str, Column] = {
-    "suite": Column(pl.String, "name of the suite"),
-    "cell": Column(pl.String, "name of the cell, cell_name(spec)"),
-    "seed": Column(pl.Int64, "seed of every random draw of this row, cell_seed(spec) unless a cell has many"),
-    "method": Column(pl.String, "what adapted, e.g. stable"),
-    "rank": Column(pl.Int64, "rank of every adapter; None where the method has none", optional=True),
-    "metric": Column(pl.String, "what was measured; None only where the cell failed", optional=True),
-    "value": Column(pl.Float64, "its value, NaN and infinities included; None only where the cell failed", True),
-    "status": Column(pl.String, "ok or failed"),
-    "message": Column(pl.String, "why it failed; else what there is to say, or nothing"),
-    "seconds": Column(pl.Float64, "wall-clock seconds the method took"),
-    "version": Column(pl.String, "lorascope's version"),
-    "commit": Column(pl.String, "commit of lorascope's checkout, None where there is none", optional=True),
-    "device": Column(pl.String, "where it ran, e.g. cpu"),
-    "spec": Column(pl.String, "what the cell was to compute, as JSON"),
+    "suite": Column(str, "name of the suite"),
+    "cell": Column(str, "name of the cell, cell_name(spec)"),
+    "seed": Column(int, "seed of every random draw of this row, cell_seed(spec) unless a cell has many"),
+    "method": Column(str, "what adapted, e.g. stable"),
+    "rank": Column(int, "rank of every adapter; None where the method has none", optional=True),
+    "metric": Column(str, "what was measured; None only where the cell failed", optional=True),
+    "value": Column(float, "its value, NaN and infinities included; None only where the cell failed", True),
+    "status": Column(str, "ok or failed"),
+    "message": Column(str, "why it failed; else what there is to say, or nothing"),
+    "seconds": Column(float, "wall-clock seconds the method took"),
+    "version": Column(str, "lorascope's version"),
+    "commit": Column(str, "commit of lorascope's checkout, None where there is none", optional=True),
+    "device": Column(str, "where it ran, e.g. cpu"),
+    "spec": Column(str, "what the cell was to compute, as JSON"),
 }
-SCHEMA = pl.Schema({name: column.dtype() for name, column in COLUMNS.items()})
+_DTYPES = {str: pl.String(), int: pl.Int64(), float: pl.Float64()}
+SCHEMA = pl.Schema({name: _DTYPES[column.kind] for name, column in COLUMNS.items()})
 KEY = ("suite", "cell", "seed", "method", "rank", "metric")  # no two rows agree in all of these

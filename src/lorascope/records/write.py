@@ -1,5 +1,6 @@
 """Part files that are whole or absent."""
 
+import errno
 import hashlib
 import os
 import secrets
@@ -47,6 +48,7 @@ def write_part(
 
     A reader sees the old part, the new one, or none; a process killed at any moment leaves at most a temporary file,
     which readers ignore. Once this returns, the part outlives a power cut.
+    Polars' threads do not survive a fork: a worker process that writes or reads must be spawned, or hand its rows back.
 
     Args:
         directory: made where it is missing.
@@ -138,5 +140,9 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # some network file systems cannot; the file's content is safe by now
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
