@@ -95,6 +95,7 @@ def refine_fnn(
         if lower is not None and family.name in lower.best:
             grown = widened(lower.best[family.name].point, family, generator)
             pool.append(_candidate(family, grown, validation, "the solution of lower rank"))
+    closed = tuple(pool)
     for index, family in enumerate(given):
         if monotonic() > deadline:
             break
@@ -109,7 +110,7 @@ def refine_fnn(
             pool = polished
             say(0.7 + 0.25 * (1 - 0.8 ** (step + 1)), "Levenberg-Marquardt")
     say(0.95, "writing the adapters")
-    return _written(frozen, pool, ranks, domain, validation, notes)
+    return _written(frozen, pool, closed, ranks, domain, validation, notes)
 
 
 def _outputs(target: FNN, inputs: Tensor) -> Tensor:
@@ -147,12 +148,16 @@ def _shape(weight: Tensor) -> tuple[int, int]:
 def _written(
     frozen: FNN,
     pool: list[Candidate],
+    closed: tuple[Candidate, ...],
     ranks: Mapping[str, int],
     domain: Domain,
     validation: tuple[Tensor, Tensor],
     notes: tuple[str, ...],
 ) -> RefinedFNN:
-    """The candidate whose adapters do best: the first, unless writing it down as adapters costs accuracy."""
+    """The candidate whose adapters do best: the first, unless writing it down as adapters costs accuracy.
+
+    Where it does (singular frozen weights), those of the other families and of ``closed`` are compared as written.
+    """
 
     def solve(match: Match, given: tuple[int, ...]) -> Solution:
         return solve_match(match, given)
@@ -161,7 +166,8 @@ def _written(
     for one in sorted(pool, key=lambda candidate: candidate.loss):
         best.setdefault(one.family.name, one)
     found: RefinedFNN | None = None
-    for one in best.values():
+    order = [*best.values(), *(one for one in closed if one not in best.values())]
+    for one in sorted(order, key=lambda candidate: candidate.loss):
         if found is not None and one.loss >= found.loss:
             break
         family = one.family
