@@ -17,6 +17,7 @@ from .family import Family, families
 from .point import Point, mean_square
 from .polish import polish_pool
 from .profile import Profile
+from .scarce import believed, scarcity_of
 from .search import Candidate, Schedule, descend
 from .source import InputSource
 from .starts import closed_form, moments_of, starts, widened
@@ -86,7 +87,8 @@ def refine_fnn(
     say = progress or (lambda _share, _what: None)
     validation = (source.validation, _outputs(target, source.validation))
     given = families(frozen, target, ranks, partition)
-    notes, ridge, decay = _scarcity(given, source)
+    scarce = scarcity_of(given, source)
+    ridge, decay, notes = (0.0, 0.0, ()) if scarce is None else (scarce.ridge, scarce.decay, (scarce.note,))
     moments = moments_of(target, source.training(MOMENT_SAMPLES), source.standard, ridge)
     pool: list[Candidate] = []
     for family in given:
@@ -95,7 +97,7 @@ def refine_fnn(
         if lower is not None and family.name in lower.best:
             grown = widened(lower.best[family.name].point, family, generator)
             pool.append(_candidate(family, grown, validation, "the solution of lower rank"))
-    closed = tuple(pool)
+    closed = pool = pool if scarce is None else believed(pool, pool[0], validation)
     for index, family in enumerate(given):
         if monotonic() > deadline:
             break
@@ -104,8 +106,10 @@ def refine_fnn(
         begin = starts(family, frozen, target, moments, max(8, count), generator)
         schedule = Schedule(profile.first, profile.second // len(given), profile.kept, decay=decay)
         end = monotonic() + (deadline - monotonic()) * 0.8 / (len(given) - index)
-        pool += descend(family, begin, target, source, validation, schedule, end)
-    if not notes:
+        pool = pool + descend(family, begin, target, source, validation, schedule, end)
+    if scarce is not None:
+        pool = believed(pool, pool[0], validation)
+    else:
         for step, polished in enumerate(polish_pool(pool, target, source, validation, profile, deadline)):
             pool = polished
             say(0.7 + 0.25 * (1 - 0.8 ** (step + 1)), "Levenberg-Marquardt")
@@ -122,33 +126,10 @@ def _candidate(family: Family, point: Point, validation: tuple[Tensor, Tensor], 
     return Candidate(loss if math.isfinite(loss) else math.inf, family, point, origin)
 
 
-def _scarcity(given: list[Family], source: InputSource) -> tuple[tuple[str, ...], float, float]:
-    """What few samples ask for: a note, the ridge of covariances, the weight decay of Adam."""
-    if source.given is None:
-        return (), 0.0, 0.0
-    unknowns = max(
-        sum(rank * (out + inp - rank) + out for rank, (out, inp) in zip(f.ranks, map(_shape, f.weights), strict=True))
-        for f in given
-    )
-    samples, width = source.given.shape
-    if samples >= unknowns:
-        return (), 0.0, 0.0
-    ridge, decay = min(1.0, width / samples), 1e-3
-    note = (
-        f"few samples: {samples} for training, {unknowns} unknowns; regularised by a ridge of {ridge:.2g} of the mean "
-        f"variance and a weight decay of {decay:g}, without Levenberg-Marquardt"
-    )
-    return (note,), ridge, decay
-
-
-def _shape(weight: Tensor) -> tuple[int, int]:
-    return weight.shape[0], weight.shape[1]
-
-
 def _written(
     frozen: FNN,
     pool: list[Candidate],
-    closed: tuple[Candidate, ...],
+    closed: list[Candidate],
     ranks: Mapping[str, int],
     domain: Domain,
     validation: tuple[Tensor, Tensor],
