@@ -75,7 +75,8 @@ def job_for(
     else:
         shape, width = (-1, target.embed_dim), target.embed_dim
     drawn = draw_samples(shape, samples, sampler, source_of, like)
-    source = input_source(tuple(drawn.shape[1:]), samples, sampler, source_of, like.device)
+    linear = isinstance(frozen, FNN) and frozen.activation == "identity"
+    source = input_source(tuple(drawn.shape[1:]), samples, sampler, source_of, like.device, hold_out=not linear)
     place = Ball(6 * width**0.5) if domain is None else domain
     region_of(place, width, shape[-1], like)
     return Job(frozen, target, groups, place, source, drawn, seconds, source_of, profile)

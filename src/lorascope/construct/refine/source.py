@@ -45,6 +45,7 @@ def input_source(
     sampler: Sampler | None,
     generator: torch.Generator | None,
     device: torch.device,
+    hold_out: bool = True,
 ) -> InputSource:
     """The source of inputs of one ``shape``; ``samples`` already checked, a sampler's inputs checked at every draw.
 
@@ -55,6 +56,7 @@ def input_source(
             taken as it comes: a sampler may well have one fixed set of them. What it raises is passed on.
         generator: of all draws; default seed 0.
         device: where the inputs go.
+        hold_out: whether one in four of given samples is kept apart; False where there is nothing to choose.
 
     Raises:
         ShapeError, SpecError: a sampler whose inputs have another shape, are not finite, or none; at any draw.
@@ -71,7 +73,7 @@ def input_source(
         return InputSource(draw, draw(VALIDATION), None, standard)
     rows = samples.detach().to(device, torch.float64)
     order = torch.randperm(len(rows), generator=source, device=source.device).to(device)
-    apart = len(rows) // HELD_OUT
+    apart = len(rows) // HELD_OUT if hold_out else 0
     training = rows[order[apart:]]
     validation = rows[order[:apart]] if apart else rows
 
