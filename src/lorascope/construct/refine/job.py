@@ -83,7 +83,7 @@ def job_for(
 
 
 def refine(job: Job, ranks: Mapping[str, int], lower: Found | None, progress: Progress | None) -> Found:
-    """One rank: exact where it can be, refined where it cannot; never worse than ``lower``."""
+    """One rank: exact where it can be, refined where it cannot, and then never worse than ``lower``."""
     started = perf_counter()
     deadline = monotonic() + job.seconds if job.seconds > 0 else -math.inf
     frozen, target = job.frozen, job.target
@@ -93,7 +93,8 @@ def refine(job: Job, ranks: Mapping[str, int], lower: Found | None, progress: Pr
         else:
             assert isinstance(frozen, TransformerNetwork) and isinstance(target, TransformerNetwork)
             found = _refine_transformer(job, frozen, target, ranks, deadline, lower, progress)
-    if lower is not None and lower.loss < found.loss:
+    exact = found.adaptation.certificate.exact  # on every input, which rounding on a few must not outdo
+    if lower is not None and lower.loss < found.loss and not exact:
         found = lower
     return replace(found, adaptation=replace(found.adaptation, seconds=perf_counter() - started))
 
