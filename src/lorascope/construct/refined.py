@@ -36,7 +36,7 @@ def refined(
     Args:
         frozen, target, rank, ranks, partition, domain: as :func:`stable`. The domain sets biases and bound only.
         samples: (number, inputs) or (number, tokens, inputs): the input distribution; one in four is kept apart to
-            choose by.
+            choose by, but for linear networks, where there is nothing to choose.
         sampler: instead of ``samples``: number -> so many fresh inputs. Neither: N(0, I).
         seconds: wall time; 0 is the closed form alone (truncation weighted by the inputs' covariance).
         generator: of all draws; default seed 0.

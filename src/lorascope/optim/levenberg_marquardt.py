@@ -81,8 +81,8 @@ def levenberg_marquardt(
     """
     loss, stalled, taken = problem.loss(point), 0, 0
     while taken < steps and stalled < patience and loss > 0 and monotonic() < deadline:
-        point = problem.normalized(point)
-        matrix, gradient = problem.normal_equations(point)
+        here = problem.normalized(point)
+        matrix, gradient = problem.normal_equations(here)
         scale = matrix.diagonal().clone()
         scale = scale.clamp(min=max(LEAST_CURVATURE * float(scale.mean()), torch.finfo(scale.dtype).tiny))
         found = None
@@ -92,7 +92,7 @@ def levenberg_marquardt(
                 candidate = _solved(matrix, scale * trial, gradient)
                 if candidate is None:
                     continue
-                moved = problem.moved(point, -candidate)
+                moved = problem.moved(here, -candidate)
                 value = problem.loss(moved)
                 if value < (loss if found is None else found[0]):
                     found = (value, moved, trial)

@@ -54,11 +54,12 @@ def families(frozen: FNN, target: FNN, ranks: Mapping[str, int], partition: Part
     """
     narrow = {layer.weight.shape for layer in target.linears} != {layer.weight.shape for layer in frozen.linears}
     divisible = [index for index, group in enumerate(partition) if len(group) > 1 and not narrow]
-    choices = sorted(combinations((False, True), repeat=len(divisible)), key=sum)
-    if len(choices) > LARGEST:  # none, all, and one at a time
-        choices = [choice for choice in choices if sum(choice) in (0, len(choice))] + [
-            choice for choice in choices if sum(choice) == 1
-        ]
+    count = len(divisible)
+    if 2**count <= LARGEST:
+        choices = sorted(combinations((False, True), repeat=count), key=sum)
+    else:  # none, all, and one at a time, the last first
+        alone = [tuple(index == kept for index in range(count)) for kept in reversed(range(count))]
+        choices = [(False,) * count, (True,) * count, *alone]
     return [
         _family(
             frozen, target, ranks, partition, [index for index, keep in zip(divisible, choice, strict=True) if keep]

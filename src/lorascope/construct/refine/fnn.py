@@ -17,6 +17,7 @@ from .family import Family, families
 from .point import Point, mean_square
 from .polish import polish_pool
 from .profile import Profile
+from .scarce import believed, scarcity_of
 from .search import Candidate, Schedule, descend
 from .source import InputSource
 from .starts import closed_form, moments_of, starts, widened
@@ -88,17 +89,17 @@ def refine_fnn(
     say = progress or (lambda _share, _what: None)
     validation = (source.validation, _outputs(target, source.validation))
     given = families(frozen, target, ranks, partition)
-    notes, ridge, decay = _scarcity(given, source)
+    scarce = scarcity_of(given, source)
+    ridge, decay, notes = (0.0, 0.0, ()) if scarce is None else (scarce.ridge, scarce.decay, (scarce.note,))
     moments = moments_of(target, source.training(MOMENT_SAMPLES), source.standard, ridge)
-    plain: list[Candidate] = []
     pool: list[Candidate] = []
     for family in given:
         point = closed_form(family, frozen, target, moments)
-        plain.append(_candidate(family, point, validation, "covariance-weighted truncation"))
+        pool.append(_candidate(family, point, validation, "covariance-weighted truncation"))
         if lower is not None and family.name in lower.best:
             grown = widened(lower.best[family.name].point, family, generator)
             pool.append(_candidate(family, grown, validation, "the solution of lower rank"))
-    pool += plain
+    closed = pool = pool if scarce is None else believed(pool, pool[0], validation)
     for index, family in enumerate(given):
         if monotonic() > deadline:
             break
@@ -107,12 +108,15 @@ def refine_fnn(
         begin = starts(family, frozen, target, moments, max(8, count), generator)
         schedule = Schedule(profile.first, profile.second // len(given), profile.kept, decay=decay)
         end = monotonic() + (deadline - monotonic()) * ADAM_SHARE / (len(given) - index)
-        pool += descend(family, begin, target, source, validation, schedule, end)
+        pool = pool + descend(family, begin, target, source, validation, schedule, end)
+    reference = pool[0]
     for step, polished in enumerate(polish_pool(pool, target, source, validation, profile, deadline)):
         pool = polished
         say(0.7 + 0.25 * (1 - 0.8 ** (step + 1)), "Levenberg-Marquardt")
+    if scarce is not None:
+        pool = believed(pool, reference, validation)
     say(0.95, "writing the adapters")
-    return _written(frozen, pool, plain, ranks, domain, validation, notes)
+    return _written(frozen, pool, closed, ranks, domain, validation, notes)
 
 
 def _outputs(target: FNN, inputs: Tensor) -> Tensor:
@@ -124,33 +128,10 @@ def _candidate(family: Family, point: Point, validation: tuple[Tensor, Tensor], 
     return Candidate(loss if math.isfinite(loss) else math.inf, family, point, origin)
 
 
-def _scarcity(given: list[Family], source: InputSource) -> tuple[tuple[str, ...], float, float]:
-    """What few samples ask for: a note, the ridge of covariances, the weight decay of Adam."""
-    if source.given is None:
-        return (), 0.0, 0.0
-    unknowns = max(
-        sum(rank * (out + inp - rank) + out for rank, (out, inp) in zip(f.ranks, map(_shape, f.weights), strict=True))
-        for f in given
-    )
-    samples, width = source.given.shape
-    if samples >= unknowns:
-        return (), 0.0, 0.0
-    ridge, decay = min(1.0, width / samples), 1e-3
-    note = (
-        f"few samples: {samples} for training, {unknowns} unknowns; regularised by a ridge of {ridge:.2g} of the mean "
-        f"variance in the closed form and a weight decay of {decay:g} afterwards"
-    )
-    return (note,), ridge, decay
-
-
-def _shape(weight: Tensor) -> tuple[int, int]:
-    return weight.shape[0], weight.shape[1]
-
-
 def _written(
     frozen: FNN,
     pool: list[Candidate],
-    plain: list[Candidate],
+    closed: list[Candidate],
     ranks: Mapping[str, int],
     domain: Domain,
     validation: tuple[Tensor, Tensor],
@@ -158,8 +139,8 @@ def _written(
 ) -> RefinedFNN:
     """The candidate whose adapters do best: the first, unless writing it down as adapters costs accuracy.
 
-    Groups of many layers may need adapters so large that rounding drowns what they gain. Then the next family is
-    written too, and the closed forms (``plain``), until none left could be better.
+    Singular frozen weights, and groups of so many layers that their adapters drown in rounding, do cost it: then those
+    of the other families and of ``closed`` are compared as written, until none left could be better.
     """
 
     def solve(match: Match, given: tuple[int, ...]) -> Solution:
@@ -169,8 +150,8 @@ def _written(
     for one in sorted(pool, key=lambda candidate: candidate.loss):
         best.setdefault(one.family.name, one)
     found: RefinedFNN | None = None
-    others = [one for one in plain if one not in best.values()]
-    for one in sorted([*best.values(), *others], key=lambda candidate: candidate.loss):
+    order = [*best.values(), *(one for one in closed if one not in best.values())]
+    for one in sorted(order, key=lambda candidate: candidate.loss):
         if found is not None and one.loss >= found.loss:
             break
         family = one.family

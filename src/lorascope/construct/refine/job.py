@@ -75,14 +75,15 @@ def job_for(
     else:
         shape, width = (-1, target.embed_dim), target.embed_dim
     drawn = draw_samples(shape, samples, sampler, source_of, like)
-    source = input_source(tuple(drawn.shape[1:]), samples, sampler, source_of, like.device)
+    linear = isinstance(frozen, FNN) and frozen.activation == "identity"
+    source = input_source(tuple(drawn.shape[1:]), samples, sampler, source_of, like.device, hold_out=not linear)
     place = Ball(6 * width**0.5) if domain is None else domain
     region_of(place, width, shape[-1], like)
     return Job(frozen, target, groups, place, source, drawn, seconds, source_of, profile)
 
 
 def refine(job: Job, ranks: Mapping[str, int], lower: Found | None, progress: Progress | None) -> Found:
-    """One rank: exact where it can be, refined where it cannot; never worse than ``lower``."""
+    """One rank: exact where it can be, refined where it cannot, and then never worse than ``lower``."""
     started = perf_counter()
     deadline = monotonic() + job.seconds if job.seconds > 0 else -math.inf
     frozen, target = job.frozen, job.target
@@ -92,7 +93,8 @@ def refine(job: Job, ranks: Mapping[str, int], lower: Found | None, progress: Pr
         else:
             assert isinstance(frozen, TransformerNetwork) and isinstance(target, TransformerNetwork)
             found = _refine_transformer(job, frozen, target, ranks, deadline, lower, progress)
-    if lower is not None and lower.loss < found.loss:
+    exact = found.adaptation.certificate.exact  # on every input, which rounding on a few must not outdo
+    if lower is not None and lower.loss < found.loss and not exact:
         found = lower
     return replace(found, adaptation=replace(found.adaptation, seconds=perf_counter() - started))
 

@@ -22,9 +22,9 @@ class Point:
         biases: ``b``, (*members, out) each.
     """
 
-    right: tuple[Float[Tensor, "*members _ inp"], ...]
-    left: tuple[Float[Tensor, "*members out _"], ...]
-    biases: tuple[Float[Tensor, "*members out"], ...]
+    right: tuple[Float[Tensor, "*members _ _"], ...]
+    left: tuple[Float[Tensor, "*members _ _"], ...]
+    biases: tuple[Float[Tensor, "*members _"], ...]
 
     @classmethod
     def of(cls, parts: Sequence[Tensor]) -> "Point":
@@ -42,7 +42,7 @@ class Point:
     def double(self) -> "Point":
         return Point.of([part.double() for part in self.parts()])
 
-    def weights(self, family: Family) -> list[Float[Tensor, "*members out inp"]]:
+    def weights(self, family: Family) -> list[Float[Tensor, "*members _ _"]]:
         """``P + B A`` of every group."""
         return [
             weight.to(left) + left @ right
@@ -51,10 +51,10 @@ class Point:
 
 
 def forward(
-    weights: Sequence[Float[Tensor, "*members out inp"]],
-    biases: Sequence[Float[Tensor, "*members out"]],
-    inputs: Float[Tensor, "samples inp"],
-) -> Float[Tensor, "*members samples out"]:
+    weights: Sequence[Float[Tensor, "*members _ _"]],
+    biases: Sequence[Float[Tensor, "*members _"]],
+    inputs: Float[Tensor, "samples _"],
+) -> Float[Tensor, "*members samples _"]:
     """Outputs of ReLU networks, all members on the same inputs."""
     hidden = inputs
     for weight, bias in zip(weights, biases, strict=True):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...adaptation import Sampler, check_samples
 from ...shapes import Float
 
 __all__ = ["InputSource", "input_source"]
@@ -41,18 +42,24 @@ class InputSource:
 def input_source(
     shape: tuple[int, ...],
     samples: Float[Tensor, "samples ..."] | None,
-    sampler: Callable[[int], Tensor] | None,
+    sampler: Sampler | None,
     generator: torch.Generator | None,
     device: torch.device,
+    hold_out: bool = True,
 ) -> InputSource:
-    """The source of inputs of one ``shape``; ``samples`` and ``sampler`` already checked.
+    """The source of inputs of one ``shape``; ``samples`` already checked, a sampler's inputs checked at every draw.
 
     Args:
         shape: of one input, e.g. (width,) or (tokens, width).
         samples: (number, *shape), or None.
-        sampler: number -> (number, *shape), or None; neither: N(0, I).
+        sampler: number -> (number, *shape), or None; neither: N(0, I). Another number of inputs than asked for is
+            taken as it comes: a sampler may well have one fixed set of them. What it raises is passed on.
         generator: of all draws; default seed 0.
         device: where the inputs go.
+        hold_out: whether one in four of given samples is kept apart; False where there is nothing to choose.
+
+    Raises:
+        ShapeError, SpecError: a sampler whose inputs have another shape, are not finite, or none; at any draw.
     """
     source = generator or torch.Generator().manual_seed(0)
     if samples is None:
@@ -60,13 +67,13 @@ def input_source(
 
         def draw(count: int) -> Tensor:
             if sampler is not None:
-                return sampler(count).detach().to(device, torch.float64)
+                return check_samples(sampler(count), shape).to(device, torch.float64)
             return torch.randn(count, *shape, generator=source, dtype=torch.float64, device=source.device).to(device)
 
         return InputSource(draw, draw(VALIDATION), None, standard)
     rows = samples.detach().to(device, torch.float64)
     order = torch.randperm(len(rows), generator=source, device=source.device).to(device)
-    apart = len(rows) // HELD_OUT
+    apart = len(rows) // HELD_OUT if hold_out else 0
     training = rows[order[apart:]]
     validation = rows[order[:apart]] if apart else rows
 

@@ -29,8 +29,8 @@ class Moments:
         covariances: (inp, inp) each, about the mean.
     """
 
-    means: tuple[Float[Tensor, " inp"], ...]
-    covariances: tuple[Float[Tensor, "inp inp"], ...]
+    means: tuple[Float[Tensor, " _"], ...]
+    covariances: tuple[Float[Tensor, "_ _"], ...]
 
 
 def moments_of(target: FNN, inputs: Float[Tensor, "samples inp"], standard: bool, ridge: float = 0.0) -> Moments:
