@@ -8,7 +8,7 @@ import pytest
 
 import lorascope
 from lorascope.adaptation import Adaptation, Ball, Box, Certificate
-from lorascope.construct import stable
+from lorascope.construct import refined
 from lorascope.theory import rank_needed
 
 HEAVY = ("matplotlib", "numpy", "scipy", "sklearn", "torch", "typer")
@@ -41,7 +41,7 @@ def test_public_names_are_the_subpackages_own():
         "Ball": Ball,
         "Box": Box,
         "Certificate": Certificate,
-        "adapt": stable,
+        "adapt": refined,
         "rank_needed": rank_needed,
     }
     assert {name: getattr(lorascope, name) for name in own} == own

@@ -1,5 +1,6 @@
 """Tables in, matplotlib figures out; nothing is computed here, and torch is not needed."""
 
+from .below_threshold import below_threshold
 from .rank_curve import rank_curve
 
-__all__ = ["rank_curve"]
+__all__ = ["below_threshold", "rank_curve"]
