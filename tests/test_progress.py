@@ -20,7 +20,12 @@ def test_the_bar_is_drawn_on_terminals_only(monkeypatch, terminal):
     assert ("100%" in stream.getvalue()) is terminal
 
 
-def test_an_error_inside_comes_through():
-    with pytest.raises(ValueError, match="stop"), bar() as progress:
+def failing():
+    with bar() as progress:
         progress(0.1, "Adam")
         raise ValueError("stop")
+
+
+def test_an_error_inside_comes_through():
+    with pytest.raises(ValueError, match="stop"):
+        failing()
