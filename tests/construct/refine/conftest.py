@@ -1,3 +1,4 @@
+import jaxtyping
 import pytest
 
 from contracts.cases import BRIEF_PROFILE
@@ -8,3 +9,12 @@ from lorascope.construct.refine import PROFILES
 def brief(monkeypatch):
     """A refinement of a few steps goes through the same code."""
     monkeypatch.setitem(PROFILES, "fast", BRIEF_PROFILE)
+
+
+@pytest.fixture
+def unchecked_annotations():
+    """The annotations forbid some input, and where they are checked they would speak first."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

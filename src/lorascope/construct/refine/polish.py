@@ -67,7 +67,8 @@ def distinct(pool: list[Candidate], apart: float, quota: int, hopeless: float = 
     for one in ordered:
         kin = [other.loss for other in found if other.family is one.family]
         near = any(abs(one.loss - loss) <= apart * loss for loss in kin)
-        if len(kin) < quota and not near and one.loss <= hopeless * ordered[0].loss:
+        hopeful = hopeless == math.inf or one.loss <= hopeless * ordered[0].loss  # inf * 0 is no limit
+        if len(kin) < quota and not near and hopeful:
             found.append(one)
     return found
 
