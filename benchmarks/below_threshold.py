@@ -1,6 +1,6 @@
 """Below the threshold: refined adapters, the closed forms, the paper's construction and LoRA trained by Adam.
 
-    python benchmarks/below_threshold.py [--kinds fnn transformer] [--seeds 0 1 2 3 4] [--ranks 1 2 3 4 5 6 7 8]
+    python benchmarks/below_threshold.py [--kinds fnn transformer path] [--seeds 0 1 2 3 4] [--ranks 1 2 3 4 5 6 7 8]
                                          [--results results/below-threshold] [--plain-steps 300]
 
 Width 16, default init, N(0, 1) inputs; every method on the same networks and the same fresh test inputs (20,000
@@ -9,6 +9,7 @@ vectors, or 5,000 sequences of ten tokens), one thread. Adam is LoRA at its best
 inputs, chosen on held-out ones. Seconds are CPU time; "plain loop" is what the same Adam runs take one after another
 in a plain PyTorch loop, timed over --plain-steps steps of each setting and scaled to 5,000. Every finished cell is a
 Parquet file under --results; a cell that is there is not run again. benchmarks/below_threshold_page.py makes the page.
+A "path" is one call of construct.refined_path over all ranks, each error measured on the same fresh inputs.
 """
 
 import argparse
@@ -33,6 +34,9 @@ PATIENT = 600  # seconds: more than any refinement takes, so that a busy machine
 
 
 def cells(kinds: list[str], ranks: list[int], seeds: list[int]) -> Iterator[dict]:
+    for seed in seeds if "path" in kinds else []:
+        for target, frozen in ((1, 2), (2, 4)):
+            yield {"kind": "path", "target": target, "frozen": frozen, "rank": max(ranks), "seed": seed}
     for seed, rank in product(seeds, ranks):
         if "fnn" in kinds:
             for target, frozen in ((1, 2), (2, 4)):
@@ -44,14 +48,14 @@ def cells(kinds: list[str], ranks: list[int], seeds: list[int]) -> Iterator[dict
 
 def networks(cell: dict):
     generator = torch.Generator().manual_seed(cell["seed"])
-    if cell["kind"] == "fnn":
+    if cell["kind"] != "transformer":
         return FNN(WIDTH, cell["frozen"], generator=generator), FNN(WIDTH, cell["target"], generator=generator)
     return tuple(TransformerNetwork(WIDTH, HEADS, cell["frozen"], generator=generator) for _ in range(2))
 
 
 def test_inputs(cell: dict) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1_000_000 + cell["seed"])
-    shape = (20_000, WIDTH) if cell["kind"] == "fnn" else (5_000, TOKENS, WIDTH)
+    shape = (5_000, TOKENS, WIDTH) if cell["kind"] == "transformer" else (20_000, WIDTH)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
@@ -107,6 +111,20 @@ def run(cell: dict, plain_steps: int, origin: Provenance) -> list[Row]:
     return rows
 
 
+def run_path(cell: dict, origin: Provenance) -> list[Row]:
+    """All ranks up to the cell's in one nested path."""
+    inputs, (frozen, target) = test_inputs(cell), networks(cell)
+    begun, ranks = time.process_time(), list(range(1, cell["rank"] + 1))
+    path = construct.refined_path(frozen, target, ranks, seconds=PATIENT)
+    seconds, rows = time.process_time() - begun, []
+    for rank, found in zip(ranks, path, strict=True):
+        with torch.no_grad():
+            error = float((found.model(inputs) - target(inputs)).square().mean())
+        same = {"rank": rank, "seed": cell["seed"], "origin": origin, "message": found.method}
+        rows += ok_rows(SUITE, cell, {"mse": error}, method="refined path", seconds=seconds / len(ranks), **same)
+    return rows
+
+
 def plain_loop(cell: dict, steps: int) -> float:
     """CPU seconds of all settings one after another, scaled from ``steps`` to all steps."""
     frozen, target = (model.float() for model in networks(cell))
@@ -153,7 +171,9 @@ def one_run(frozen, target, cell: dict, lr: float, decay: float, steps: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", choices=["fnn", "transformer"], default=["fnn", "transformer"])
+    parser.add_argument(
+        "--kinds", nargs="+", choices=["fnn", "transformer", "path"], default=["fnn", "transformer", "path"]
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6, 7, 8])
     parser.add_argument("--results", type=Path, default=Path("results/below-threshold"))
@@ -165,7 +185,7 @@ def main() -> None:
     wanted = [cell for cell in cells(chosen.kinds, chosen.ranks, chosen.seeds) if cell_name(cell) not in finished]
     for number, cell in enumerate(wanted, 1):
         begun = time.monotonic()
-        rows = run(cell, chosen.plain_steps, origin)
+        rows = run_path(cell, origin) if cell["kind"] == "path" else run(cell, chosen.plain_steps, origin)
         write_part(chosen.results, rows)
         print(f"{number}/{len(wanted)} {cell} {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
 
