@@ -103,11 +103,11 @@ def path_of(rows: pl.DataFrame) -> list[str]:
     errors = {rank: dict(own.filter(pl.col("rank") == rank).select("seed", "value").iter_rows()) for rank in ranks}
     steps = [errors[b][seed] / errors[a][seed] for a, b in pairwise(ranks) for seed in errors[a]]
     medians = ", ".join(f"{median(errors[rank].values()):.3g}" for rank in ranks)
-    return [
+    line = (
         f"`construct.refined_path` over ranks {ranks[0]} to {ranks[-1]}, {len(errors[ranks[0]])} seeds: median errors "
-        f"{medians}; the error of rank R + 1 over that of rank R is at most {max(steps):.3f}.",
-        "",
-    ]
+        f"{medians}; the error of rank R + 1 over that of rank R is at most {max(steps):.3f}."
+    )
+    return [line, ""]
 
 
 def main() -> None:

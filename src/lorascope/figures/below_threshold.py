@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from ..errors import SpecError
 from .rank_curve import GREY, STYLE
@@ -60,7 +60,7 @@ def below_threshold(rows: Sequence[Row]) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(max(3.1 * len(panels), 6.2), 5.6))
         grid = figure.add_gridspec(
-            2, len(panels), height_ratios=[1.45, 1], left=0.075 if len(panels) > 2 else 0.13, right=0.99, top=0.8,
+            2, len(panels), height_ratios=[1.45, 1], left=0.075 if len(panels) > 2 else 0.13, right=0.99, top=0.83,
             bottom=0.085, hspace=0.1, wspace=0.27,
         )  # fmt: skip
         for column, panel in enumerate(panels):
@@ -120,7 +120,7 @@ def _ratios(axis: Axes, values: dict[str, dict[int, dict[int, float]]]) -> None:
                 markerfacecolor=line.face, markersize=4,
             )  # fmt: skip
     axis.set_yscale("log")
-    axis.yaxis.set_major_locator(FixedLocator([0.01, 0.03, 0.1, 0.3, 1, 3]))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_locator(NullLocator())
     _ranks(axis, values)
