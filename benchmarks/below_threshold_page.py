@@ -20,12 +20,12 @@ TITLES = {
     ("transformer", 1, 1): "transformer, depth 1",
     ("transformer", 2, 2): "transformer, depth 2",
 }
-METHODS = ("paper", "truncation", "adam", "adam, every matrix", "refined fast", "refined full")
+METHODS = ("paper", "truncation", "adam", "refined fast", "refined full")
 HEAD = """# Below the threshold: who comes nearest, and at what cost
 
 A frozen and a target network of width 16 with torch's default random weights (transformers: 2 heads, length 10,
 attention N(0, 1)), inputs from N(0, I), mean squared error on {tests}. Every number is a median over
-{seeds}; the same networks and the same test inputs for every method.
+{seeds}; the same networks, adapted matrices and test inputs for every method.
 
 * **paper**: the paper's construction (`construct.paper`), the truncated error matrix split over the layers.
 * **truncation**: the closed form of `seconds=0`, weighted by the covariance of each layer's inputs.
