@@ -4,12 +4,13 @@
                                          [--results results/below-threshold] [--plain-steps 300]
 
 Width 16, default init, N(0, 1) inputs; every method on the same networks and the same fresh test inputs (20,000
-vectors, or 5,000 sequences of ten tokens), one thread. Adam is LoRA at its best of twelve settings (learning rate
-1e-2, 1e-3, 1e-4 times weight decay 0, 1e-4, 1e-3, 1e-2; transformers: the three rates), 5,000 steps of 256 fresh
-inputs, chosen on held-out ones. Transformers are adapted where Theorem 7 adapts them, by every method. Seconds are CPU time; "plain loop" is what the same Adam runs take one after another
-in a plain PyTorch loop, timed over --plain-steps steps of each setting and scaled to 5,000. Every finished cell is a
-Parquet file under --results; a cell that is there is not run again. benchmarks/below_threshold_page.py makes the page.
-A "path" is one call of construct.refined_path over all ranks, each error measured on the same fresh inputs.
+vectors, or 5,000 sequences of ten tokens), one thread; transformers are adapted where Theorem 7 adapts them. Adam is
+LoRA at its best of twelve settings (learning rate 1e-2, 1e-3, 1e-4 times weight decay 0, 1e-4, 1e-3, 1e-2;
+transformers: the three rates), 5,000 steps of 256 fresh inputs, chosen on held-out ones. Seconds are CPU time; "plain
+loop" is what the same Adam runs take one after another in a plain PyTorch loop, timed over --plain-steps steps of each
+setting and scaled to 5,000. A "path" is one call of construct.refined_path over all ranks, each error measured on the
+same fresh inputs. Every finished cell is a Parquet file under --results; a cell that is there is not run again.
+benchmarks/below_threshold_page.py makes the page.
 """
 
 import argparse
