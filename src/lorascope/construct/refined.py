@@ -37,7 +37,7 @@ def refined(
         frozen, target, rank, ranks, partition, domain: as :func:`stable`. The domain sets biases and bound only.
         samples: (number, inputs) or (number, tokens, inputs): the input distribution; one in four is kept apart to
             choose by, but for linear networks, where there is nothing to choose.
-        sampler: instead of ``samples``: number -> so many fresh inputs. Neither: N(0, I).
+        sampler: instead of ``samples``: number -> so many fresh inputs, or another number of them. Neither: N(0, I).
         seconds: wall time; 0 is the closed form alone (truncation weighted by the inputs' covariance).
         generator: of all draws; default seed 0.
         profile: "full", or "fast" for about a third of the work.
@@ -52,6 +52,7 @@ def refined(
 
     Source: new; Zeng & Lee 2024 leave ranks below the threshold to gradient descent.
 
+    >>> from lorascope.models import FNN
     >>> frozen, target = FNN(4, 2), FNN(4, 1)
     >>> refined(frozen, target, 1, seconds=0).method.startswith("refined")
     True
@@ -74,7 +75,7 @@ def refined_path(
     profile: ProfileName = "full",
     progress: Progress | None = None,
 ) -> list[Adaptation[Model]]:
-    """One adaptation a rank, in the order given; with more rank never worse on the inputs they are chosen by.
+    """One adaptation a rank, in the order given; with more rank never worse on the inputs they are chosen by, or exact.
 
     Every rank also starts from the solution of the one before, and falls back on it where nothing better is found.
 
@@ -87,6 +88,7 @@ def refined_path(
         RankError: no rank, or one that is no integer of at least 0.
         ShapeError, SpecError: as :func:`refined`.
 
+    >>> from lorascope.models import FNN
     >>> frozen, target = FNN(4, 2), FNN(4, 1)
     >>> [a.certificate.exact for a in refined_path(frozen, target, [1, 2], seconds=0)]
     [False, True]

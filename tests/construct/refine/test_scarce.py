@@ -34,7 +34,7 @@ def few(found):
     return [note for note in found.certificate.conditions if note.startswith("few samples")]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 13, 20, 32])
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 8, 20, 32])
 @pytest.mark.parametrize(("sizes", "seed"), [((4, 2, 1), 1), ((4, 2, 1), 2), ((4, 4, 2), 0)])
 def test_few_samples_are_named_and_cost_nothing_on_fresh_inputs(sizes, seed, count):
     frozen, target = fnn(*sizes, seed=seed)

@@ -60,7 +60,7 @@ TURNED = {
 }
 
 
-@pytest.mark.parametrize("good", [0, 1, 2, 3, 20])
+@pytest.mark.parametrize("good", [0, 1, 2, 20])
 @pytest.mark.parametrize(("then", "error", "words"), TURNED.values(), ids=TURNED)
 def test_a_sampler_that_turns_bad_is_named_whenever_it_does(then, error, words, good):
     frozen, target = fnn(3, 2, 1)
