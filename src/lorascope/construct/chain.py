@@ -38,7 +38,8 @@ TOO_LARGE = 1e6
 LADDER = ((1.0, 1e-5), (1.25, 1e-6), (0.85, 1e-6), (1.5, 1e-7))
 ROUGH = (1.0, 1e-3)
 SHALLOW = 4
-# Seconds after the deadline at which a path that has not arrived is left, where an exact solution is at stake.
+# Seconds after the deadline at which a path that has not arrived is left, where an exact solution is at stake;
+# refinement, which has other candidates, passes less.
 PATIENCE = 600
 
 
@@ -59,12 +60,15 @@ class Solution:
     conditions: tuple[str, ...] = ()
 
 
-def solve_match(match: Match, ranks: tuple[int, ...], deadline: float = math.inf) -> Solution:
+def solve_match(
+    match: Match, ranks: tuple[int, ...], deadline: float = math.inf, patience: float = PATIENCE
+) -> Solution:
     """Adapters of rank at most ``ranks`` that bring the product as near to what is wanted as these ranks allow.
 
     Non-singular factors: the error that remains is exactly the tail of the singular values beyond ``sum(ranks)``,
     found by the Schur construction or, where that needs large adapters, by the orthogonal path. Singular factors:
-    see :mod:`.singular`.
+    see :mod:`.singular`. Adapters are made smaller until ``deadline`` (of :func:`time.monotonic`); a search that has
+    found none goes on for ``patience`` seconds more.
 
     Source: Zeng & Lee 2024, Lemma 1, without its condition on the partial sums.
     """
@@ -72,7 +76,7 @@ def solve_match(match: Match, ranks: tuple[int, ...], deadline: float = math.inf
     correction = correction_of(match, total)
     notes: list[str] = [] if correction.closed else [_gap_note(match, ranks, correction)]
     while True:
-        found = _solve_correction(match, correction, ranks, deadline)
+        found = _solve_correction(match, correction, ranks, deadline, patience)
         if correction.closed or _sound(found, match.weights):
             break
         # adapters this large drown in rounding what the rank gains: correct less, and say so
@@ -82,7 +86,9 @@ def solve_match(match: Match, ranks: tuple[int, ...], deadline: float = math.inf
     return replace(found, conditions=(*notes, *found.conditions))
 
 
-def _solve_correction(match: Match, correction: Correction, ranks: tuple[int, ...], deadline: float) -> Solution:
+def _solve_correction(
+    match: Match, correction: Correction, ranks: tuple[int, ...], deadline: float, patience: float
+) -> Solution:
     weights, rank = match.weights, correction.inputs.shape[0]
     if rank == 0:
         return Solution(_zero(weights), "none", 0.0)
@@ -93,7 +99,7 @@ def _solve_correction(match: Match, correction: Correction, ranks: tuple[int, ..
         factors, method, notes = solve_singular(match, ranks, correction, deadline)
         return Solution(factors, method, _distance(weights, goal, factors), notes)
     best: Solution | None = None
-    for factors, method in _candidates(weights, correction, ranks, deadline):
+    for factors, method in _candidates(weights, correction, ranks, deadline, patience):
         found = Solution(factors, method, _distance(weights, goal, factors))
         if best is None or _score(found) < _score(best):
             best = found
@@ -114,7 +120,7 @@ def _sound(solution: Solution, weights: Tensor) -> bool:
 
 
 def _candidates(
-    weights: Tensor, correction: Correction, ranks: tuple[int, ...], deadline: float
+    weights: Tensor, correction: Correction, ranks: tuple[int, ...], deadline: float, patience: float
 ) -> Iterator[tuple[Factors, str]]:
     outputs, inputs = correction.outputs, correction.inputs
     rank = inputs.shape[0]
@@ -122,7 +128,7 @@ def _candidates(
     goal = product(list(weights)) + outputs @ inputs
     if float(goal.norm()) <= tolerance(len(goal), float((outputs @ inputs).norm())):
         return  # a goal of zero has no orthogonal problem to start from, and the Schur form is then the identity
-    give_up = deadline + PATIENCE if correction.closed else deadline
+    give_up = deadline + patience if correction.closed else deadline
     for stretch, accuracy in (ROUGH, *LADDER) if len(ranks) <= SHALLOW else LADDER:
         if monotonic() > give_up:
             break

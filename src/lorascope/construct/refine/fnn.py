@@ -29,6 +29,8 @@ FAITHFUL = 1e-3
 MOMENT_SAMPLES = 4096
 # Of the time left, the part that the remaining Adam runs share.
 ADAM_SHARE = 0.6
+# Seconds given to the adapters of one group, and as many more where they have not been found by then.
+WRITING = 5.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _written(
     """
 
     def solve(match: Match, given: tuple[int, ...]) -> Solution:
-        return solve_match(match, given)
+        return solve_match(match, given, monotonic() + WRITING, WRITING)
 
     best: dict[str, Candidate] = {}
     for one in sorted(pool, key=lambda candidate: candidate.loss):

@@ -26,6 +26,7 @@ ACCURATE = 1e-11
 ACCEPTED = 1e-8
 LARGE = 100.0
 PATIENCE = 0.3
+LONGEST = 5.0  # seconds beyond that at which a search that has found nothing ends
 TINY = 1e-300
 
 
@@ -127,7 +128,7 @@ def _solved(
         return factors
     eye = torch.eye(width, dtype=torch.float64, device=goal.device)
     match = Match((first, second), frozen, eye, eye, goal, transposed=(False, False))
-    return solve_match(match, allowed, min(deadline, monotonic() + PATIENCE)).factors
+    return solve_match(match, allowed, min(deadline, monotonic() + PATIENCE), LONGEST).factors
 
 
 def _assembled(first: str, second: str, heads: Sequence[Factors], *, transposed: bool) -> dict[str, Adapter]:
