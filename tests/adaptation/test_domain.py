@@ -96,3 +96,10 @@ def test_box_keeps_its_bounds_in_float64():
     box = ls.Box([0, 1], torch.tensor([1, 2], dtype=torch.float32))
     assert box.low.dtype == box.high.dtype == torch.float64
     assert (box.low.tolist(), box.high.tolist()) == ([0.0, 1.0], [1.0, 2.0])
+
+
+def test_boxes_are_equal_just_where_their_bounds_are():
+    box = ls.Box([-1.0, 0.0], [1.0, 1.0])
+    assert box == ls.Box(torch.tensor([-1.0, 0.0]), [1.0, 1.0])
+    assert box != ls.Box([-2.0, 0.0], [1.0, 1.0])  # whose hash is the same: hash(-1.0) == hash(-2.0)
+    assert box != ls.Ball(1.0)

@@ -8,6 +8,7 @@ import torch
 
 import lorascope as ls
 from contracts.cases import METHODS, fnn, transformer
+from lorascope import construct
 from lorascope.errors import RankError, ShapeError, SpecError
 from lorascope.models import FNN
 
@@ -230,3 +231,15 @@ def test_the_same_boxes_are_equal_and_others_are_not():
     assert ls.Box([0.0, 1.0], [1.0, 2.0]) == ls.Box([0.0, 1.0], [1.0, 2.0])
     assert ls.Box([0.0, 1.0], [1.0, 2.0]) != ls.Box([0.0, 1.0], [1.0, 3.0])
     assert ls.Ball(1.0) == ls.Ball(1.0) != ls.Ball(2.0)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), "3", True])
+@pytest.mark.parametrize("method", [ls.adapt, construct.stable])
+def test_seconds_that_are_no_time(method, seconds):
+    with pytest.raises(SpecError, match="seconds"):
+        method(FNN(3, 2), FNN(3, 1), 1, seconds=seconds)
+
+
+def test_partitions_name_layers_by_integers():
+    with pytest.raises(ShapeError, match="integers"):
+        construct.stable(FNN(3, 2), FNN(3, 1), 1, partition=[[0.0, 1.0]])

@@ -3,7 +3,7 @@
 from .adaptation import EXACT, Adaptation, Certificate
 from .domain import Ball, Box, Domain, Region, contains, region_of
 from .fnn_certificate import FNNBounds, Stage, bound_fnn, stages_of
-from .inputs import Sampler, check_ranks, check_samples, draw_samples
+from .inputs import Sampler, check_ranks, check_samples, check_seconds, draw_samples
 from .largest import largest_output
 from .networks import bound_networks
 from .transformer_certificate import TransformerBounds, bound_transformer, hidden_shift
@@ -29,6 +29,7 @@ __all__ = [
     "bound_variant",
     "check_ranks",
     "check_samples",
+    "check_seconds",
     "contains",
     "draw_samples",
     "hidden_shift",

@@ -65,7 +65,10 @@ class Box:
         object.__setattr__(self, "high", high)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Box) and hash(self) == hash(other)
+        if not isinstance(other, Box):
+            return False
+        pairs = ((self.low, other.low), (self.high, other.high))
+        return all(torch.equal(torch.as_tensor(own), torch.as_tensor(its)) for own, its in pairs)
 
     def __hash__(self) -> int:
         return hash((tuple(torch.as_tensor(self.low).tolist()), tuple(torch.as_tensor(self.high).tolist())))

@@ -11,7 +11,7 @@ from ..errors import RankError, ShapeError, SpecError
 from ..models import weight_names
 from ..theory import Model
 
-__all__ = ["TOKENS", "Sampler", "check_ranks", "check_samples", "draw_samples"]
+__all__ = ["TOKENS", "Sampler", "check_ranks", "check_samples", "check_seconds", "draw_samples"]
 
 Sampler = Callable[[int], Tensor]
 SAMPLES = 4096
@@ -35,6 +35,16 @@ def check_ranks(frozen: Model, rank: int | None, ranks: Mapping[str, int] | None
     if unknown:
         raise RankError(f"ranks names {unknown}, which are no weight matrices of the model; it has {names}")
     return {name: _as_rank(name, ranks.get(name, 0)) for name in names}
+
+
+def check_seconds(seconds: float) -> None:
+    """Raise unless it is a time.
+
+    Raises:
+        SpecError: negative, or no number.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise SpecError(f"seconds must be a number of at least 0 (0 is the closed form alone), got {seconds!r}")
 
 
 def draw_samples(
@@ -79,6 +89,8 @@ def check_samples(samples: Tensor, shape: tuple[int, ...]) -> Tensor:
         SpecError: no sample, or samples that are not finite.
         ShapeError: samples of another width.
     """
+    if not isinstance(samples, Tensor):
+        raise SpecError(f"samples must be a tensor, got {type(samples).__name__}; torch.as_tensor makes one")
     fits = samples.ndim == len(shape) + 1
     if not fits or any(0 <= length != came for length, came in zip(shape, samples.shape[1:], strict=True)):
         wanted = ", ".join("tokens" if length < 0 else str(length) for length in shape)

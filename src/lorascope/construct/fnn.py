@@ -120,7 +120,7 @@ def _certify(found: Realised, target: FNN, partition: Partition, domain: Domain,
     exact = found.closed and bounds.error <= limit
     if bounds.inactive:
         conditions.append(f"groups {list(bounds.inactive)}: hidden ReLUs may switch off; bounded by relaxation")
-    if found.closed and not exact:
+    if found.closed and not exact and not found.conditions:
         conditions.append(
             f"rounding: the ranks suffice, but the error bound is {bounds.error:.3g} (floating point alone "
             f"{bounds.rounding:.3g}, worst relative residual {bounds.residual:.3g}); exact means at most {limit:.3g}"

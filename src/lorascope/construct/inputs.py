@@ -21,6 +21,8 @@ def check_partition(frozen: Model, target: Model, partition: Sequence[Sequence[i
         raise ShapeError("partition is for ReLU networks: other models have nothing to divide")
     nested = all(isinstance(group, Sequence) for group in partition)
     groups = tuple(tuple(group) for group in partition) if nested else ()
+    if any(isinstance(layer, bool) or not isinstance(layer, int) for group in groups for layer in group):
+        raise ShapeError(f"partition must name layers by integers, got {[list(group) for group in groups]}")
     flat = [layer for group in groups for layer in group]
     if len(groups) != target.depth or any(not group for group in groups) or flat != list(range(frozen.depth)):
         came = [list(group) for group in groups] if nested else list(partition)

@@ -30,8 +30,10 @@ def refined(
 ) -> Adaptation[Model]:
     """Adapters of rank at most ``rank`` of the least ``E |f - target|^2`` that can be found in ``seconds``.
 
-    Linear networks: the optimum, in closed form. ReLU networks and transformers: from closed-form starts, refined on
-    inputs, chosen on others, and written as adapters. Where the ranks suffice for exactness it is :func:`stable`.
+    Linear networks: the optimum, in closed form. ReLU networks and the paper's transformers: from closed-form starts,
+    refined on inputs, chosen on others, and written as adapters. Transformers of other forms (skips, normalisations,
+    biases, other head or hidden sizes) get the closed form alone, and ``conditions`` says so. Where the ranks suffice
+    for exactness it is :func:`stable`.
 
     Args:
         frozen, target, rank, ranks, partition, domain: as :func:`stable`. The domain sets biases and bound only.

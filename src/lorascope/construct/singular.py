@@ -50,7 +50,9 @@ def solve_singular(
         error = float(torch.linalg.matrix_norm(match.wanted - seen, 2))
         if error < best_error:
             best, best_error, method = factors, error, name
-        if best_error <= (1 + EXACT) * least + EXACT * float(match.wanted.norm()) or monotonic() > deadline:
+        if best_error <= (1 + EXACT) * least + EXACT * float(match.wanted.norm()):
+            break
+        if monotonic() > deadline and (notes or not correction.closed):  # exactness is not given up
             break
     assert best is not None
     return best, method, notes
@@ -105,6 +107,8 @@ def _lifted(
         return raised, product(list(raised)) + change
 
     outputs, inputs = truncate(change, min(sum(ranks), numerical_rank(change).rank))
+    if outputs.shape[1] == 0:
+        return Factors(tuple(goal[:, :0] for _ in ranks), tuple(goal[:0] for _ in ranks))
     try:
         factors = solve_in_quotient(
             problem(0.0)[0], outputs, inputs, lambda chain, aim: orthogonal_path(chain, aim, ranks)[0]

@@ -6,7 +6,7 @@ from time import monotonic, perf_counter
 import torch
 from torch import Tensor
 
-from ..adaptation import Adaptation, Certificate, Domain, Sampler, check_ranks, draw_samples
+from ..adaptation import Adaptation, Certificate, Domain, Sampler, check_ranks, check_seconds, draw_samples
 from ..linalg import threads_for
 from ..models import FNN, Adapter, TransformerNetwork
 from ..theory import Match, Model, NarrowMatch, check_pair, find_partition
@@ -66,6 +66,7 @@ def stable(
     >>> stable(frozen, target, rank=2).certificate.exact
     True
     """
+    check_seconds(seconds)
     deadline = monotonic() + seconds
 
     def solve(match: Match, given: tuple[int, ...]) -> Solution:

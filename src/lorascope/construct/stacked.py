@@ -6,7 +6,7 @@ from time import monotonic, perf_counter
 import torch
 from torch import Tensor
 
-from ..adaptation import Adaptation, Domain, check_ranks
+from ..adaptation import Adaptation, Domain, check_ranks, check_seconds
 from ..errors import ShapeError
 from ..linalg import threads_for
 from ..models import Adapter, TransformerNetwork
@@ -67,6 +67,7 @@ def stacked(
         raise ShapeError(f"stacked adapters are for transformers, got {type(frozen).__name__}; use construct.stable")
     if target.embed_dim < frozen.embed_dim:
         raise ShapeError(f"stacked adapters need embed_dim {frozen.embed_dim} of the target, got {target.embed_dim}")
+    check_seconds(seconds)
     allowed = check_ranks(frozen, rank, ranks)
     source = torch.Generator().manual_seed(0) if generator is None else generator
     with threads_for(frozen.embed_dim):

@@ -26,6 +26,8 @@ from .conditioning import condition_feed_forward
 __all__ = ["adapt_transformer"]
 
 TOKENS = 8
+# Relative residual of the products beyond which it is not conditioning that keeps them apart.
+MATCHED = 1e-4
 
 
 def adapt_transformer(
@@ -68,7 +70,12 @@ def adapt_transformer(
     limit = EXACT[coarser_dtype(model, target)] * largest
     conditions += notes
     exact = closed and bounds.error <= limit
-    if closed and not exact:
+    if closed and not exact and bounds.residual > MATCHED:
+        conditions.append(
+            f"the ranks suffice for every pair, but products match only to {bounds.residual:.3g}: a frozen matrix they "
+            f"are seen through is singular; the bound is {bounds.error:.3g}"
+        )
+    elif closed and not exact:
         conditions.append(
             f"conditioning: the ranks suffice and products match to {bounds.residual:.3g}, but rounding may change "
             f"attention scores by {max(bounds.score_error):.3g} on this domain; the bound is {bounds.error:.3g}, exact "

@@ -63,7 +63,9 @@ def rank_needed(frozen: Model, target: Model) -> Need:
     """Least LoRA-ranks for ``f = target``: ``min_P max_i ceil(rank(Wbar_i - prod_{l in P_i} W_l) / |P_i|)``.
 
     Identity networks are compared by their products, so depth counts fully: ``ceil(rank(E) / L)``. Singular frozen
-    weights raise the number: every run of layers must be able to reach the rank wanted of its group. A target
+    weights raise the number: every run of layers must be able to reach the rank wanted of its group. Products alone are
+    counted: that biases can make up the rest, and that frozen matrices a product is seen through (a transformer's
+    feed-forward ones) are regular, is taken for granted. A target
     narrower than the frozen model needs only the leading block of each product. Transformers with skips,
     normalisations, attention biases, narrow heads or wide hidden layers: see :func:`.variants.plan_variant`; with a
     stream to keep, feed-forward and output matrices are matched one by one.

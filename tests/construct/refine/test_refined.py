@@ -266,5 +266,5 @@ def test_time_limits_the_work(monkeypatch):
 
 @pytest.mark.parametrize("seconds", [-1, -1e-9, float("nan"), -float("inf")])
 def test_seconds_below_0_are_refused(seconds):
-    with pytest.raises(SpecError, match=f"seconds must be at least 0 .*got {seconds}"):
+    with pytest.raises(SpecError, match=f"seconds must be a number of at least 0 .*got {seconds}"):
         refined(*fnn(3, 2, 1), 1, seconds=seconds)

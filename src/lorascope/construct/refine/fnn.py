@@ -20,7 +20,7 @@ from .profile import Profile
 from .scarce import believed, scarcity_of
 from .search import Candidate, Schedule, descend
 from .source import InputSource
-from .starts import closed_form, moments_of, starts, widened
+from .starts import Moments, closed_form, moments_of, starts, widened
 
 __all__ = ["RefinedFNN", "refine_fnn"]
 
@@ -94,13 +94,7 @@ def refine_fnn(
     scarce = scarcity_of(given, source)
     ridge, decay, notes = (0.0, 0.0, ()) if scarce is None else (scarce.ridge, scarce.decay, (scarce.note,))
     moments = moments_of(target, source.training(MOMENT_SAMPLES), source.standard, ridge)
-    pool: list[Candidate] = []
-    for family in given:
-        point = closed_form(family, frozen, target, moments)
-        pool.append(_candidate(family, point, validation, "covariance-weighted truncation"))
-        if lower is not None and family.name in lower.best:
-            grown = widened(lower.best[family.name].point, family, generator)
-            pool.append(_candidate(family, grown, validation, "the solution of lower rank"))
+    pool = _known(given, frozen, target, moments, validation, lower, generator)
     closed = pool = pool if scarce is None else believed(pool, pool[0], validation)
     for index, family in enumerate(given):
         if monotonic() > deadline:
@@ -119,6 +113,26 @@ def refine_fnn(
         pool = believed(pool, reference, validation)
     say(0.95, "writing the adapters")
     return _written(frozen, pool, closed, ranks, domain, validation, notes)
+
+
+def _known(
+    given: list[Family],
+    frozen: FNN,
+    target: FNN,
+    moments: Moments,
+    validation: tuple[Tensor, Tensor],
+    lower: RefinedFNN | None,
+    generator: torch.Generator,
+) -> list[Candidate]:
+    """What is there before any step: every family's closed form, and its solution of lower rank."""
+    pool: list[Candidate] = []
+    for family in given:
+        point = closed_form(family, frozen, target, moments)
+        pool.append(_candidate(family, point, validation, "covariance-weighted truncation"))
+        if lower is not None and family.name in lower.best:
+            grown = widened(lower.best[family.name].point, family, generator)
+            pool.append(_candidate(family, grown, validation, "the solution of lower rank"))
+    return pool
 
 
 def _outputs(target: FNN, inputs: Tensor) -> Tensor:

@@ -8,8 +8,17 @@ from time import monotonic, perf_counter
 import torch
 from torch import Tensor
 
-from ...adaptation import Adaptation, Ball, Certificate, Domain, Sampler, bound_networks, draw_samples, region_of
-from ...errors import SpecError
+from ...adaptation import (
+    Adaptation,
+    Ball,
+    Certificate,
+    Domain,
+    Sampler,
+    bound_networks,
+    check_seconds,
+    draw_samples,
+    region_of,
+)
 from ...linalg import threads_for
 from ...models import FNN, TransformerNetwork
 from ...theory import Model, Partition, check_pair, find_partition, fnn_matches, matches_for
@@ -64,8 +73,7 @@ def job_for(
     """Every fault of the input is found here, before any work is done."""
     check_pair(frozen, target)
     profile_named(profile)
-    if not seconds >= 0:
-        raise SpecError(f"seconds must be at least 0 (0 is the closed form alone), got {seconds!r}")
+    check_seconds(seconds)
     groups = check_partition(frozen, target, partition)
     like = next(iter(frozen.parameters())).detach()
     source_of = generator or torch.Generator().manual_seed(0)
@@ -95,8 +103,18 @@ def refine(job: Job, ranks: Mapping[str, int], lower: Found | None, progress: Pr
             found = _refine_transformer(job, frozen, target, ranks, deadline, lower, progress)
     exact = found.adaptation.certificate.exact  # on every input, which rounding on a few must not outdo
     if lower is not None and lower.loss < found.loss and not exact:
-        found = lower
+        found = _standing(lower)
+    if progress is not None:
+        progress(1.0, "done")
     return replace(found, adaptation=replace(found.adaptation, seconds=perf_counter() - started))
+
+
+def _standing(lower: Found) -> Found:
+    """The solution of a lower rank, where more rank found nothing better."""
+    certificate = lower.adaptation.certificate
+    note = "nothing better was found with more rank: the solution of a lower one stands"
+    conditions = (note, *(one for one in certificate.conditions if one != note))
+    return replace(lower, adaptation=replace(lower.adaptation, certificate=replace(certificate, conditions=conditions)))
 
 
 def _exact(job: Job, ranks: Mapping[str, int], partition: Partition | None) -> Found | None:
@@ -202,14 +220,11 @@ def _found(adaptation: Adaptation[Model], job: Job) -> Found:
 
 
 def _shortfall(frozen: FNN, target: FNN, groups: Partition, ranks: Mapping[str, int], loss: float) -> str:
-    parts = [
-        f"{match.gap.rank} against {sum(ranks[name] for name in match.names)}"
-        for match in fnn_matches(frozen, target, groups)
-    ]
-    return (
-        f"rank too small: gaps of {', '.join(parts)} (the sum of the ranks); the mean squared error is {loss:.4g} on "
-        f"the inputs it was chosen by"
-    )
+    matches = fnn_matches(frozen, target, groups)
+    sums = [(match.gap.rank, sum(ranks[name] for name in match.names)) for match in matches]
+    short = [f"{gap} against {total}" for gap, total in sums if total < gap]
+    why = f"gaps of {', '.join(short)} (the sum of the ranks)" if short else "frozen weights are singular"
+    return f"rank too small: {why}; the mean squared error is {loss:.4g} on the inputs it was chosen by"
 
 
 def _certified(model: FNN, target: FNN, job: Job, groups: Partition, conditions: tuple[str, ...]) -> Certificate:

@@ -76,6 +76,6 @@ def profile_named(name: str) -> Profile:
     Raises:
         SpecError: there is none.
     """
-    if name not in PROFILES:
+    if not isinstance(name, str) or name not in PROFILES:
         raise SpecError(f"profile must be one of {sorted(PROFILES)}, got {name!r}")
     return PROFILES[name]
