@@ -33,8 +33,8 @@ REFUSED = {
     "samples of another width": (ShapeError, r"\(number, 3\), got \(9, 4\)", {"samples": torch.ones(9, 4)}),
     "samples not finite": (SpecError, r"finite.*\(2, 3\)", {"samples": torch.tensor([[1.0, 2.0, NAN], [0.0] * 3])}),
     "no samples": (SpecError, r"at least one, got shape \(0, 3\)", {"samples": torch.ones(0, 3)}),
-    "seconds below 0": (SpecError, "seconds must be at least 0.*got -1", {"seconds": -1}),
-    "seconds NaN": (SpecError, "seconds must be at least 0.*got nan", {"seconds": NAN}),
+    "seconds below 0": (SpecError, "seconds must be a number of at least 0.*got -1", {"seconds": -1}),
+    "seconds NaN": (SpecError, "seconds must be a number of at least 0.*got nan", {"seconds": NAN}),
     "no such profile": (SpecError, r"one of \['fast', 'full'\], got 'slow'", {"profile": "slow"}),
     "both": (SpecError, "samples.*or sampler.*got both", {"samples": torch.ones(2, 3), "sampler": later(9, fail)}),
 }
