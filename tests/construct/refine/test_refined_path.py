@@ -129,7 +129,7 @@ def test_other_wrong_input_is_refused_before_any_work(unchecked_annotations):
     for error, words, how in (
         (ShapeError, r"\(number, 3\).*\(5, 2\)", {"samples": torch.ones(5, 2)}),
         (SpecError, "profile must be one of .*'fast', 'full'.*got 'slow'", {"profile": "slow"}),
-        (SpecError, "seconds must be at least 0", {"seconds": -1}),
+        (SpecError, "seconds must be a number of at least 0", {"seconds": -1}),
     ):
         with pytest.raises(error, match=words):
             path(frozen, target, [1], **how)
