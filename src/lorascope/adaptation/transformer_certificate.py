@@ -114,6 +114,7 @@ def _attention(
         seen_values = ours["ffn_in"] @ out @ value @ state.seen
         if head >= heads:  # a head the target lacks: it must contribute nothing
             error += _norm(seen_values) * (state.hidden + state.apart)
+            error += _norm(ours["ffn_in"] @ out @ value) * state.stray
             error += _value_rounding(ours, head, adapted_token, eps)
             continue
         goal_query, goal_key = theirs["query"][head], theirs["key"][head]
