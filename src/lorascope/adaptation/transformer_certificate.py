@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models import Block, TransformerNetwork
+from ..models import Block, TransformerNetwork, check_paper_form
 from ..shapes import Float
 
 __all__ = ["TransformerBounds", "bound_transformer", "hidden_shift"]
@@ -55,12 +55,16 @@ def bound_transformer(model: TransformerNetwork, target: TransformerNetwork, rad
     ``|W_o W_2| eta + |E_o| (|h| + eta)``. The change of softmax weights is sharp: ``|p' - p|_1 <= 2 tanh(tau / 2)``.
 
     Args:
-        model: adapted, merged.
+        model: adapted, merged; hidden units beyond a narrower target's are off, as the constructions leave them.
         target: of the same depth, with at most as many heads and coordinates.
         radius: largest norm of an input token.
 
+    Raises:
+        ShapeError: networks of another form than the paper's, which :func:`.bound_variant` is for.
+
     Source: new; Zeng & Lee 2024 leave transformer errors open. Cost O(depth heads width^3).
     """
+    check_paper_form("bound_transformer", model=model, target=target)
     narrow, width = target.embed_dim, model.embed_dim
     eps, target_eps = (torch.finfo(m.output.weight.dtype).eps for m in (model, target))
     eye = torch.eye(width, dtype=torch.float64, device=model.output.weight.device)
@@ -114,6 +118,7 @@ def _attention(
         seen_values = ours["ffn_in"] @ out @ value @ state.seen
         if head >= heads:  # a head the target lacks: it must contribute nothing
             error += _norm(seen_values) * (state.hidden + state.apart)
+            error += _norm(ours["ffn_in"] @ out @ value) * state.stray
             error += _value_rounding(ours, head, adapted_token, eps)
             continue
         goal_query, goal_key = theirs["query"][head], theirs["key"][head]

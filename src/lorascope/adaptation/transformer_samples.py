@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ShapeError
-from ..models import Block, TransformerNetwork
+from ..models import Block, TransformerNetwork, check_paper_form
 from ..shapes import Float
 from .transformer_certificate import hidden_shift
 
@@ -79,7 +79,8 @@ def bound_on_samples(
         (number,) bounds in float64.
 
     Raises:
-        ShapeError: depths, heads or widths that do not fit.
+        ShapeError: depths, heads or widths that do not fit, or networks of another form than the paper's, which
+            :func:`.bound_variant` is for.
 
     Source: new. Cost O(number depth heads tokens (width^2 + tokens width)).
 
@@ -87,6 +88,7 @@ def bound_on_samples(
     >>> float(bound_on_samples(same, same, torch.zeros(3, 5, 4).double()).max()) < 1e-6
     True
     """
+    check_paper_form("bound_on_samples", model=model, target=target)
     narrow = target.embed_dim
     if model.depth != target.depth or target.num_heads > model.num_heads or narrow > model.embed_dim:
         raise ShapeError(

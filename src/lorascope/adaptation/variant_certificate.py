@@ -106,13 +106,13 @@ def bound_variant(
         scores.append(steps[0].score_error)
     if coupled:
         step = _coupled_output(model, target, tokens)
-        return TransformerBounds(min(step.apart, step.ours + step.goal), max(residual, step.residual), tuple(scores))
+        return TransformerBounds(min(step.ours + step.goal, step.apart), max(residual, step.residual), tuple(scores))
     if model.norm is not None and target.norm is not None:
         tokens = _normed(
             model.norm, target.norm, _Step(tokens.ours.token, tokens.goal.token, tokens.drift), tokens.same
         )
     step = _output(model, target, tokens)
-    return TransformerBounds(min(step.apart, step.ours + step.goal), max(residual, step.residual), tuple(scores))
+    return TransformerBounds(min(step.ours + step.goal, step.apart), max(residual, step.residual), tuple(scores))
 
 
 def _streamed_block(block: Block, goal: Block, tokens: _Tokens) -> tuple[_Tokens, tuple[_Step, _Step]]:
@@ -141,7 +141,7 @@ def _streamed_block(block: Block, goal: Block, tokens: _Tokens) -> tuple[_Tokens
             _normed(norm, norm_goal, sums, same=False)
             if block.norm_place == "post"
             else _Tokens(
-                _Side(eye, zeros, sums.ours), _Side(eye, zeros, sums.goal), min(sums.apart, sums.ours + sums.goal)
+                _Side(eye, zeros, sums.ours), _Side(eye, zeros, sums.goal), min(sums.ours + sums.goal, sums.apart)
             )
         )
     return tokens, (steps[0], steps[1])
@@ -160,7 +160,7 @@ def _normed(norm: nn.LayerNorm, goal: nn.LayerNorm, sums: _Step, same: bool) -> 
     elif same and norm.weight.dtype == goal.weight.dtype:
         apart = 0.0  # the same numbers go through the same operations
     else:
-        apart = min(sums.apart / floor + rounding, 2 * root)
+        apart = min(2 * root, sums.apart / floor + rounding)  # in this order, should the other overflow
     sides = []
     for scale, shift, size, unit in ((gamma, beta, sums.ours, eps), (goal_gamma, goal_beta, sums.goal, goal_eps)):
         stray = 2 * unit * (float(scale.abs().max()) * root + float(shift.norm()))

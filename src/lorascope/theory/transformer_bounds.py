@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import AssumptionError, RankError, ShapeError
 from ..linalg import singular_value, tolerance
-from ..models import Block, TransformerNetwork
+from ..models import Block, TransformerNetwork, check_paper_form
 
 __all__ = ["transformer_bound"]
 
@@ -37,7 +37,7 @@ def transformer_bound(frozen: TransformerNetwork, target: TransformerNetwork, ra
         matrices within the same rank, so that its own products may differ; its certificate counts those.
 
     Raises:
-        ShapeError: networks of two sizes.
+        ShapeError: networks of two sizes, or of another form than the paper's.
         RankError: a negative rank.
         AssumptionError: a target's ``Wbar_2`` that is singular.
 
@@ -82,6 +82,7 @@ def _block(block: Block, goal: Block, turn: Tensor, rank: int, size: float, apar
 
 
 def _check(frozen: TransformerNetwork, target: TransformerNetwork, rank: int) -> None:
+    check_paper_form("transformer_bound", frozen=frozen, target=target)
     sizes = [{name: tuple(value.shape) for name, value in net.named_parameters()} for net in (frozen, target)]
     if sizes[0] != sizes[1]:
         came = [f"depth {net.depth}, {net.num_heads} heads, width {net.embed_dim}" for net in (frozen, target)]

@@ -1,12 +1,16 @@
 """What is known of a tuned model's error on a whole domain."""
 
+import torch
+
 from ..adaptation import (
     EXACT,
     Ball,
     Certificate,
     Domain,
+    TransformerBounds,
     bound_networks,
     bound_transformer,
+    bound_variant,
     largest_output,
     region_of,
 )
@@ -64,5 +68,33 @@ class Judge:
         assert isinstance(model, TransformerNetwork) and isinstance(self._target, TransformerNetwork)
         domain = self._domain
         radius = domain.radius if isinstance(domain, Ball) else float(self._region.largest_moduli().norm())
-        bounds = bound_transformer(model, self._target, radius)
+        bounds = _bound_transformers(model, self._target, radius)
         return bounds.error, bounds.residual
+
+
+def _bound_transformers(model: TransformerNetwork, target: TransformerNetwork, radius: float) -> TransformerBounds:
+    if model.is_paper_form and target.is_paper_form and model.embed_dim == target.embed_dim:
+        return bound_transformer(model, target, radius)
+    # steps tie no coordinates of the tuned tokens to others than the target's own
+    eye = torch.eye(model.embed_dim, dtype=torch.float64, device=model.output.weight.device)
+    return bound_variant(model, _widened(target, model.embed_dim), radius, [eye] * model.depth)
+
+
+def _widened(target: TransformerNetwork, width: int) -> TransformerNetwork:
+    """The same function of tokens padded with zeros; its heads and hidden units stay as few as they are.
+
+    Hidden units that a narrower target lacks are on after gradient steps, and this way they count.
+    """
+    narrow = target.embed_dim
+    if narrow == width:
+        return target
+    made = TransformerNetwork(
+        width, target.num_heads, target.depth, target.head_dim, target.ffn_dim, dtype=target.output.weight.dtype
+    ).to(target.output.weight.device)
+    values = dict(target.named_parameters())
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            value = values[name]
+            parameter.zero_()
+            parameter[tuple(slice(size) for size in value.shape)] = value
+    return made
