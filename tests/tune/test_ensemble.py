@@ -20,9 +20,9 @@ def fnn_pair(width, depth, target_depth, dtype, seed=0, activation="relu", narro
     return frozen, FNN(narrow or width, target_depth, activation, generator=generator, dtype=dtype)
 
 
-def transformer_pair(width, heads, depth, dtype, seed=0):
+def transformer_pair(width, heads, depth, dtype, seed=0, **form):
     generator = torch.Generator().manual_seed(seed)
-    pair = [TransformerNetwork(width, heads, depth, generator=generator, dtype=dtype) for _ in range(2)]
+    pair = [TransformerNetwork(width, heads, depth, generator=generator, dtype=dtype, **form) for _ in range(2)]
     with torch.no_grad():
         for model in pair:
             for block in model.layers:
@@ -44,7 +44,8 @@ def alone(frozen, target, member, steps, batch, shape):
     width = next(frozen.parameters()).shape[-1]
     dtype = next(frozen.parameters()).dtype
     held_out, pairs = draws(torch.Generator().manual_seed(9), shape, batch, steps, target, dtype, width)
-    biases = [name for name, _ in frozen.named_parameters() if name.endswith("bias") and member.tune_bias]
+    names = [name for name, _ in frozen.named_parameters() if name.endswith("bias") and "norm" not in name]
+    biases = names if member.tune_bias else []
     return lora_alone(frozen, target, member, adapted_names(frozen, member.rank), biases, steps, pairs, held_out)
 
 
