@@ -58,6 +58,8 @@ def test_lists_and_shapes_that_do_not_fit_are_quoted():
     eye = torch.eye(2).double()
     with pytest.raises(ShapeError, match="1 products, 2 layers, 1 moments"):
         moment_bound([eye], [eye, eye], [eye])
+    with pytest.raises(ShapeError, match=r"at least one.*0 products, 0 layers"):
+        moment_bound([], [], [])
     with pytest.raises(ShapeError, match=r"layer 0.*\(2, 2\).*\(3, 3\)"):
         moment_bound([eye], [eye], [torch.eye(3).double()])
     with pytest.raises(ShapeError, match=r"\(0, 2\)"):
@@ -89,5 +91,8 @@ def test_errors_and_confidences_that_say_nothing_are_refused():
         population_bound(torch.ones(1), 1.0)
     with pytest.raises(SpecError, match=r"between 0 and 1, got 1\.0"):
         population_bound(torch.ones(3), 1.0, 1.0)
+    for least in (-5.0, float("nan")):
+        with pytest.raises(SpecError, match=f"at least 0.*got {least:g}"):
+            population_bound(torch.tensor([least, 1.0]), 2.0)
     with pytest.raises(SpecError, match=r"at least every error, 1, got 0\.5"):
         population_bound(torch.ones(3), 0.5)

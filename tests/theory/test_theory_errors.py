@@ -6,14 +6,29 @@ import torch
 
 from lorascope.errors import RankError, ShapeError, SpecError
 from lorascope.models import TransformerNetwork
-from lorascope.theory import bounds, fnn, last_layers, linear, parameters, partition, transformer
+from lorascope.theory import (
+    bounds,
+    fnn,
+    last_layers,
+    linear,
+    parameters,
+    partition,
+    transformer,
+    transformer_bounds,
+)
 
 eye, zero = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
 wide = torch.ones(2, 3, dtype=torch.float64)
+net = TransformerNetwork(3, 1, 1)
 one_gap = lambda *_: 1  # noqa: E731
 box = {"centre": zero, "half_width": zero + 1, "shape": "box"}
 
 CASES = {
+    "a bound's fractional rank": (
+        RankError,
+        r"got 0\.5",
+        lambda: transformer_bounds.transformer_bound(net, net, 0.5, 1.0),
+    ),
     "no layer": (ShapeError, r"frozen.*\[\]", lambda: linear.difference([], [eye])),
     "no chain": (ShapeError, r"\(2, 3\), \(2, 3\)", lambda: linear.difference([wide, wide], [eye])),
     "two shapes": (ShapeError, r"\(3, 3\).*\(2, 3\)", lambda: linear.least_error([wide], eye, 1)),

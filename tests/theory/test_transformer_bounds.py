@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.cases import transformer
-from lorascope.errors import AssumptionError, RankError, ShapeError
+from lorascope.errors import AssumptionError, RankError, ShapeError, SpecError
 from lorascope.theory import transformer_bound
 from reference.cases import seeds
 from reference.networks import low_rank
@@ -101,6 +101,9 @@ def test_what_it_cannot_say_it_refuses():
         transformer_bound(frozen, transformer(3, 1, 1)[0], 1, 1.0)
     with pytest.raises(RankError, match="at least 0, got -1"):
         transformer_bound(frozen, target, -1, 1.0)
+    for radius in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(SpecError, match=rf"radius must be finite and at least 0, got {radius}"):
+            transformer_bound(frozen, target, 1, radius)
     with torch.no_grad():
         target.layers[0].ffn_out.weight[0] = 0
     with pytest.raises(AssumptionError, match=r"least singular value.*blocks\.0\.ffn_out"):

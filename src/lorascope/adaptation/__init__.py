@@ -9,6 +9,7 @@ from .networks import bound_networks
 from .transformer_certificate import TransformerBounds, bound_transformer, hidden_shift
 from .transformer_samples import bound_on_samples
 from .variant_certificate import bound_variant
+from .variant_samples import variant_on_samples
 
 __all__ = [
     "EXACT",
@@ -36,4 +37,5 @@ __all__ = [
     "largest_output",
     "region_of",
     "stages_of",
+    "variant_on_samples",
 ]

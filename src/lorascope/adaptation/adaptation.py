@@ -26,8 +26,8 @@ class Certificate:
             transformers: of its largest token), with the residual of the construction and the rounding of both
             models' evaluation counted in.
         expected_error_bound: bound on the mean of that norm over the samples, indeed on its root mean square; None
-            where a sample lies outside the domain. It speaks of these samples: ``theory.population_bound`` says what
-            they tell of the distribution that they come from.
+            where a sample lies outside the domain, and from gradient steps (``tune``). It speaks of these samples:
+            ``theory.population_bound`` says what they tell of the distribution that they come from.
         residual: largest relative Frobenius residual over the matched products, from the merged weights.
         exact: every gap is closed, and ``error_bound`` is at most 1e-6 (float32: 1e-3) of the target's largest output.
         domain: where all this holds.

@@ -113,7 +113,7 @@ def adapt_with(
             if frozen.is_paper_form and target.is_paper_form:
                 found = adapt_transformer(frozen, target, allowed, domain, drawn, solve)
             else:
-                found = adapt_variant(frozen, target, allowed, domain, solve, narrow)
+                found = adapt_variant(frozen, target, allowed, domain, drawn, solve, narrow)
     model, adapters, biases, certificate, methods = found
     method = ", ".join(dict.fromkeys(methods))
     return Adaptation(model, adapters, biases, certificate, method, perf_counter() - started)

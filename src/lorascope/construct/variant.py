@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from ..adaptation import EXACT, Ball, Certificate, Domain, bound_variant, largest_output
+from ..adaptation import EXACT, Ball, Certificate, Domain, bound_variant, contains, largest_output, variant_on_samples
 from ..models import Adapter, TransformerNetwork, merge
 from ..theory import Match, NarrowMatch, VariantPlan, coarser_dtype, plan_variant
 from .assemble import assembled, token_radius
@@ -21,6 +21,7 @@ def adapt_variant(
     target: TransformerNetwork,
     ranks: Mapping[str, int],
     domain: Domain | None,
+    samples: Tensor,
     solve: Callable[[Match, tuple[int, ...]], Solution],
     solve_narrow: Callable[[NarrowMatch, tuple[int, ...]], Solution],
 ) -> tuple[TransformerNetwork, dict[str, Adapter], dict[str, Tensor], Certificate, tuple[str, ...]]:
@@ -47,7 +48,7 @@ def adapt_variant(
         ):
             parts.setdefault(name, {})[match.head or 0] = (a.T, b.T) if flip else (b, a)
     adapters = assembled(frozen, parts)
-    model, biases, certificate = certify_variant(frozen, target, plan, adapters, domain, closed, conditions)
+    model, biases, certificate = certify_variant(frozen, target, plan, adapters, domain, samples, closed, conditions)
     return model, adapters, biases, certificate, tuple(methods)
 
 
@@ -57,6 +58,7 @@ def certify_variant(
     plan: VariantPlan,
     adapters: Mapping[str, Adapter],
     domain: Domain | None,
+    samples: Tensor,
     closed: bool,
     conditions: list[str],
 ) -> tuple[TransformerNetwork, dict[str, Tensor], Certificate]:
@@ -67,6 +69,7 @@ def certify_variant(
         plan: of the same pair.
         adapters: of the frozen model's parameters.
         domain: of every token; default ``Ball(6 sqrt(width))``.
+        samples: (number, tokens, width), for the expected error.
         closed: whether the ranks suffice.
         conditions: what is known to limit exactness so far.
     """
@@ -85,4 +88,7 @@ def certify_variant(
             f"attention scores by {max(bounds.score_error):.3g} on this domain{amplified}; the bound is "
             f"{bounds.error:.3g}, exact means at most {limit:.3g}"
         )
-    return model, biases, Certificate(bounds.error, None, bounds.residual, exact, domain, tuple(notes))
+    expected = None
+    if contains(domain, samples):
+        expected = min(float(variant_on_samples(model, target, samples).square().mean().sqrt()), bounds.error)
+    return model, biases, Certificate(bounds.error, expected, bounds.residual, exact, domain, tuple(notes))

@@ -33,7 +33,7 @@ def moment_bound(
         A bound on the mean Euclidean output error (not squared), over every input distribution with these moments.
 
     Raises:
-        ShapeError: lists of different lengths, or matrices that do not fit.
+        ShapeError: no layer, lists of different lengths, or matrices that do not fit.
 
     Source: new; Zeng & Lee 2024, proof of Theorem 5, with the activations' moments kept. Cost O(Lbar D^3).
 
@@ -41,9 +41,9 @@ def moment_bound(
     >>> moment_bound([half], [torch.eye(2)], [torch.diag(torch.tensor([100.0, 9.0]))])
     3.0
     """
-    if not len(products) == len(target) == len(moments):
+    if not 0 < len(products) == len(target) == len(moments):
         came = f"{len(products)} products, {len(target)} layers, {len(moments)} moments"
-        raise ShapeError(f"one product and one moment for each target layer, got {came}")
+        raise ShapeError(f"one product and one moment for each of at least one target layer, got {came}")
     bound = 0.0
     for index, (product, goal, moment) in enumerate(zip(products, target, moments, strict=True)):
         if product.shape != goal.shape or moment.shape != (goal.shape[1], goal.shape[1]):
@@ -106,7 +106,7 @@ def population_bound(errors: Float[Tensor, " samples"], largest: float, confiden
 
     Raises:
         ShapeError: fewer than two errors.
-        SpecError: a confidence outside (0, 1), or an error above ``largest``.
+        SpecError: a confidence outside (0, 1), an error that is negative or no number, or one above ``largest``.
 
     Source: Maurer & Pontil 2009, Theorem 4. Cost O(n).
 
@@ -118,6 +118,8 @@ def population_bound(errors: Float[Tensor, " samples"], largest: float, confiden
     if not 0 < confidence < 1:
         raise SpecError(f"confidence must lie between 0 and 1, got {confidence}")
     values = errors.detach().double()
+    if not float(values.min()) >= 0:
+        raise SpecError(f"errors must be numbers of at least 0, such as norms, got {float(values.min()):g}")
     if not float(values.max()) <= largest:
         raise SpecError(f"largest must be at least every error, {float(values.max()):g}, got {largest:g}")
     count, log = len(values), math.log(2 / (1 - confidence))

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import AssumptionError, RankError, ShapeError
+from ..errors import AssumptionError, RankError, ShapeError, SpecError
 from ..linalg import singular_value, tolerance
 from ..models import Block, TransformerNetwork, check_paper_form
 
@@ -38,7 +38,8 @@ def transformer_bound(frozen: TransformerNetwork, target: TransformerNetwork, ra
 
     Raises:
         ShapeError: networks of two sizes, or of another form than the paper's.
-        RankError: a negative rank.
+        RankError: a rank that is negative or no integer.
+        SpecError: a radius that is negative or not finite.
         AssumptionError: a target's ``Wbar_2`` that is singular.
 
     Source: new; Zeng & Lee 2024 leave transformer errors below the threshold open. Cost O(L H D^3).
@@ -47,7 +48,7 @@ def transformer_bound(frozen: TransformerNetwork, target: TransformerNetwork, ra
     >>> transformer_bound(same, same, 0, 1.0) < 1e-9
     True
     """
-    _check(frozen, target, rank)
+    _check(frozen, target, rank, radius)
     turn = torch.eye(frozen.embed_dim, dtype=torch.float64, device=frozen.output.weight.device)  # M^{-1}
     apart, size = 0.0, float(radius)
     eta = hidden = math.inf
@@ -81,14 +82,16 @@ def _block(block: Block, goal: Block, turn: Tensor, rank: int, size: float, apar
     return min(eta, hidden + adapted), hidden
 
 
-def _check(frozen: TransformerNetwork, target: TransformerNetwork, rank: int) -> None:
+def _check(frozen: TransformerNetwork, target: TransformerNetwork, rank: int, radius: float) -> None:
     check_paper_form("transformer_bound", frozen=frozen, target=target)
     sizes = [{name: tuple(value.shape) for name, value in net.named_parameters()} for net in (frozen, target)]
     if sizes[0] != sizes[1]:
         came = [f"depth {net.depth}, {net.num_heads} heads, width {net.embed_dim}" for net in (frozen, target)]
         raise ShapeError(f"the bound compares networks of one size, got frozen {came[0]} and target {came[1]}")
-    if rank < 0:
-        raise RankError(f"rank must be an integer of at least 0, got {rank}")
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 0:
+        raise RankError(f"rank must be an integer of at least 0, got {rank!r}")
+    if not (math.isfinite(radius) and radius >= 0):
+        raise SpecError(f"radius must be finite and at least 0, got {radius}; it is the largest norm of an input token")
 
 
 def _check_regular(mixed: Tensor, index: int) -> None:

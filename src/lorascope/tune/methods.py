@@ -72,7 +72,8 @@ def lora(
         observe: called with a step and the held-out losses before it, one a run (``lr`` outer, ``weight_decay`` inner).
 
     Returns:
-        The adaptation; its certificate bounds the error on the whole domain, however the steps went.
+        The adaptation; its certificate bounds the error on the whole domain, however the steps went, and leaves the
+        expected error out.
 
     Raises:
         ShapeError, RankError, SpecError: input that says nothing usable, before any work is done.
