@@ -2,5 +2,28 @@
 
 from .digits import DigitsResult, DigitsRow, DigitsSettings, Progress, run_digits, train_target
 from .digits_data import Digits, load
+from .grid import effort, grid
+from .spec import Depths, Method, Pretrain, Scale, ScaleName, Suite, parse_suite
+from .suites import load_suite, suite_names
 
-__all__ = ["Digits", "DigitsResult", "DigitsRow", "DigitsSettings", "Progress", "load", "run_digits", "train_target"]
+__all__ = [
+    "Depths",
+    "Digits",
+    "DigitsResult",
+    "DigitsRow",
+    "DigitsSettings",
+    "Method",
+    "Pretrain",
+    "Progress",
+    "Scale",
+    "ScaleName",
+    "Suite",
+    "effort",
+    "grid",
+    "load",
+    "load_suite",
+    "parse_suite",
+    "run_digits",
+    "suite_names",
+    "train_target",
+]
