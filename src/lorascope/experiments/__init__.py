@@ -1,8 +1,10 @@
 """What is run: settings in, plain rows out."""
 
+from .cells import Measured, cell
 from .digits import DigitsResult, DigitsRow, DigitsSettings, Progress, run_digits, train_target
 from .digits_data import Digits, load
 from .grid import effort, grid
+from .networks import draw_pair, pretrained
 from .spec import Depths, Method, Pretrain, Scale, ScaleName, Suite, parse_suite
 from .suites import load_suite, suite_names
 
@@ -12,17 +14,21 @@ __all__ = [
     "DigitsResult",
     "DigitsRow",
     "DigitsSettings",
+    "Measured",
     "Method",
     "Pretrain",
     "Progress",
     "Scale",
     "ScaleName",
     "Suite",
+    "cell",
+    "draw_pair",
     "effort",
     "grid",
     "load",
     "load_suite",
     "parse_suite",
+    "pretrained",
     "run_digits",
     "suite_names",
     "train_target",
