@@ -3,13 +3,12 @@
 import pytest
 import torch
 
+from experiments.tiny import TINY
 from lorascope import construct
 from lorascope.errors import AssumptionError, SpecError
 from lorascope.experiments import cell, cells, draw_pair, grid, load_suite, parse_suite, pretrained
 from lorascope.experiments.networks import fresh_inputs, mean_squared_error
 from lorascope.models import FNN
-
-from .tiny import TINY
 
 SPECS = grid(parse_suite(TINY, "tiny"), "smoke")
 

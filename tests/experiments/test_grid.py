@@ -2,11 +2,10 @@
 
 import pytest
 
+from experiments.tiny import TINY
 from lorascope.errors import SpecError
 from lorascope.experiments import effort, grid, load_suite, parse_suite, suite_names
 from lorascope.records import cell_name
-
-from .tiny import TINY
 
 # depths x inits x seeds x (cells of all methods), at the scale "paper"
 SIZES = {

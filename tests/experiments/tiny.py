@@ -24,3 +24,21 @@ TINY = {
         }
     },
 }
+
+# ten cells of some ten milliseconds
+QUICK = TINY | {
+    "name": "quick",
+    "inits": ["random"],
+    "methods": ["gradient", "paper"],
+    "scales": {
+        "smoke": {
+            "seeds": [0, 1, 2, 3, 4],
+            "ranks": [1, 2],
+            "lr": [1e-2],
+            "weight_decay": [0.0],
+            "steps": 5,
+            "batch": 32,
+            "test_inputs": 100,
+        }
+    },
+}

@@ -5,19 +5,24 @@ from .digits import DigitsResult, DigitsRow, DigitsSettings, Progress, run_digit
 from .digits_data import Digits, load
 from .grid import effort, grid
 from .networks import draw_pair, pretrained
+from .run import CellFunction, Failure, Ran, RunProgress, run
 from .spec import Depths, Method, Pretrain, Scale, ScaleName, Suite, parse_suite
 from .suites import load_suite, suite_names
 
 __all__ = [
+    "CellFunction",
     "Depths",
     "Digits",
     "DigitsResult",
     "DigitsRow",
     "DigitsSettings",
+    "Failure",
     "Measured",
     "Method",
     "Pretrain",
     "Progress",
+    "Ran",
+    "RunProgress",
     "Scale",
     "ScaleName",
     "Suite",
@@ -29,6 +34,7 @@ __all__ = [
     "load_suite",
     "parse_suite",
     "pretrained",
+    "run",
     "run_digits",
     "suite_names",
     "train_target",
