@@ -1,5 +1,6 @@
 """``lorascope run`` as a user meets it."""
 
+import io
 import json
 import os
 import pty
@@ -11,9 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from experiments.tiny import QUICK
-from lorascope.experiments import grid, load_suite, run, suite_names
+from lorascope.cli.run import _report
+from lorascope.experiments import Median, grid, load_suite, run, suite_names
 from lorascope.records import cell_name, read
 
 COMMAND = Path(sys.executable).parent / "lorascope"
@@ -191,3 +194,18 @@ def test_a_suite_with_faults_names_them_all(tmp_path):
     done = command(file, "--results", tmp_path / "results")
     assert done.returncode == 2
     assert "got 2 faults: width: input should be greater than or equal to 1, got 0; colour is no key" in done.stderr
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 200])
+def test_tables_fit_the_terminal(width):
+    points = [Median("random", f"1/{depth}", line, "rank 16", 1.5e-29, 5) for depth in (2, 14) for line in LINES]
+    console = Console(width=width, record=True, file=io.StringIO())
+    _report(console, points, "Networks")
+    text = console.export_text()
+    if width > 40:  # one column needs as much
+        assert "…" not in text
+        assert text.count("1.5e-29") == len(points)
+    assert max(len(line) for line in text.splitlines()) <= width
+
+
+LINES = ["gradient", "gradient, biases fixed", "last-layers", "paper", "stable", "refined"]

@@ -20,7 +20,7 @@ def point(value, seed, rank=1, **spec):
 
 def medians_of(*points):
     rows = [row for _, rows in points for row in rows]
-    return medians(pl.DataFrame(rows), list(dict.fromkeys(name for name, _ in points)))
+    return medians(pl.DataFrame(rows), "s", list(dict.fromkeys(name for name, _ in points)))
 
 
 def test_the_median_is_over_seeds():
@@ -63,4 +63,12 @@ def test_failures_and_cells_not_asked_for_are_left_out():
     name, rows = point(1.0, 0)
     _, others = point(5.0, 1)
     failed = failed_row("s", SPEC | {"seed": 0}, "no", method="gradient", rank=2, seconds=0, origin=ORIGIN)
-    assert [one.at for one in medians(pl.DataFrame([*rows, failed, *others]), [name])] == ["rank 1"]
+    assert [one.at for one in medians(pl.DataFrame([*rows, failed, *others]), "s", [name])] == ["rank 1"]
+
+
+def test_another_suite_may_have_the_same_cells():
+    name, rows = point(1.0, 0)
+    others = [row | {"suite": "t", "value": 5.0} for row in rows]
+    assert medians(pl.DataFrame([*rows, *others]), "s", [name])[0] == Median(
+        "random", "2/4", "gradient", "rank 1", 1.0, 1
+    )

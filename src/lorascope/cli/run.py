@@ -26,7 +26,7 @@ _SUITES = sorted(
     for file in (files("lorascope") / "experiments" / "suites").iterdir()
     if file.name.endswith(".toml")
 )
-_COLUMNS = 6  # of a table, at most
+_FIRST, _VALUE, _GAP = 16, 7, 3  # characters of a table's first column, of a value, between two columns
 _FAILURES = 10  # that are told
 
 
@@ -66,7 +66,7 @@ def run(
     with _bar(loaded.name) as progress:
         ran = experiments.run(loaded, scale, folder, only, workers, device, progress=progress)
     console = Console(highlight=False)
-    _report(console, experiments.medians(read(folder), ran.cells), loaded.title)
+    _report(console, experiments.medians(read(folder), loaded.name, ran.cells), loaded.title)
     _close(console, ran, folder)
     if ran.failures:
         raise typer.Exit(1)
@@ -120,10 +120,24 @@ def _report(console: "Console", points: Sequence["Median"], title: str) -> None:
         chosen = [point for point in points if point.init == init]
         seeds = sorted({point.seeds for point in chosen})
         over = "1 seed" if seeds == [1] else f"{'-'.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))} seeds"
-        console.print(f"\n[bold]{title}, {init} frozen network[/]: median test MSE over {over}")
+        console.print(f"\n{title}, {init} frozen network: median test MSE over {over}", markup=False)
         columns = list(dict.fromkeys((point.depths, point.line) for point in chosen))
-        for start in range(0, len(columns), _COLUMNS):
-            console.print(_table(chosen, columns[start : start + _COLUMNS]))
+        for fitting in _fitting(columns, console.width):
+            console.print(_table(chosen, fitting))
+
+
+def _fitting(columns: Sequence[tuple[str, str]], width: int) -> Generator[list[tuple[str, str]]]:
+    """As many columns at a time as a terminal of that width holds, one at least."""
+    taken: list[tuple[str, str]] = []
+    room = width - _FIRST
+    for column in columns:
+        needs = max(len(column[1]), _VALUE) + _GAP
+        if taken and needs > room:
+            yield taken
+            taken, room = [], width - _FIRST
+        taken.append(column)
+        room -= needs
+    yield taken
 
 
 def _table(points: Sequence["Median"], columns: Sequence[tuple[str, str]]) -> "Table":
@@ -131,9 +145,9 @@ def _table(points: Sequence["Median"], columns: Sequence[tuple[str, str]]) -> "T
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("target/frozen layers\nmethod", no_wrap=True)
+    table.add_column("target/frozen\nmethod", no_wrap=True)
     for depths, line in columns:
-        table.add_column(f"{depths}\n{line}", justify="right")
+        table.add_column(f"{depths}\n{line}", justify="right", no_wrap=True)
     values = {(point.at, point.depths, point.line): f"{point.value:.2g}" for point in points}
     for at in dict.fromkeys(point.at for point in points if (point.depths, point.line) in columns):
         table.add_row(at, *(values.get((at, *column), "-") for column in columns))

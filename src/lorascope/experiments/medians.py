@@ -33,11 +33,12 @@ class Median:
     seeds: int
 
 
-def medians(table: pl.DataFrame, cells: Collection[str], metric: str = "test_mse") -> list[Median]:
+def medians(table: pl.DataFrame, suite: str, cells: Collection[str], metric: str = "test_mse") -> list[Median]:
     """Medians over seeds, in the order in which the cells are named.
 
     Args:
         table: from ``records.read``; failed rows are left out.
+        suite: its name; another may have the same cells.
         cells: names of those that count, of one scale.
         metric: which.
 
@@ -46,11 +47,16 @@ def medians(table: pl.DataFrame, cells: Collection[str], metric: str = "test_mse
     >>> from lorascope.records import ok_rows, provenance
     >>> spec = {"init": "random", "target_depth": 1, "frozen_depth": 2, "method": "stable", "seed": 0}
     >>> rows = ok_rows("demo", spec, {"test_mse": 0.5}, method="stable", rank=1, seconds=0, origin=provenance("cpu"))
-    >>> medians(pl.DataFrame(rows), [rows[0]["cell"]])
+    >>> medians(pl.DataFrame(rows), "demo", [rows[0]["cell"]])
     [Median(init='random', depths='1/2', line='stable', at='rank 1', value=0.5, seeds=1)]
     """
     order = {name: place for place, name in enumerate(cells)}
-    chosen = table.filter(pl.col("cell").is_in(list(order)), pl.col("metric") == metric)
+    chosen = table.filter(
+        pl.col("suite") == suite,
+        pl.col("cell").is_in(list(order)),
+        pl.col("metric") == metric,
+        pl.col("status") == "ok",
+    )
     found: dict[tuple[str, str, str, str], list[float]] = {}
     # by rank within a cell, for figures read from left to right
     rows = sorted(chosen.iter_rows(named=True), key=lambda row: (order[row["cell"]], row["rank"] or 0))
