@@ -8,6 +8,7 @@ import typer
 from .._version import __version__
 from ..errors import LorascopeError
 from .demo import demo
+from .run import run
 
 __all__ = ["app", "main"]
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo)
+app.command()(run)
 
 
 def _print_version(wanted: bool) -> None:

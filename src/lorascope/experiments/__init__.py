@@ -1,6 +1,44 @@
 """What is run: settings in, plain rows out."""
 
+from .cells import Measured, cell
 from .digits import DigitsResult, DigitsRow, DigitsSettings, Progress, run_digits, train_target
 from .digits_data import Digits, load
+from .grid import effort, grid
+from .medians import Median, medians
+from .networks import draw_pair, pretrained
+from .run import CellFunction, Failure, Ran, RunProgress, run
+from .spec import Depths, Method, Pretrain, Scale, ScaleName, Suite, parse_suite
+from .suites import load_suite, suite_names
 
-__all__ = ["Digits", "DigitsResult", "DigitsRow", "DigitsSettings", "Progress", "load", "run_digits", "train_target"]
+__all__ = [
+    "CellFunction",
+    "Depths",
+    "Digits",
+    "DigitsResult",
+    "DigitsRow",
+    "DigitsSettings",
+    "Failure",
+    "Measured",
+    "Median",
+    "Method",
+    "Pretrain",
+    "Progress",
+    "Ran",
+    "RunProgress",
+    "Scale",
+    "ScaleName",
+    "Suite",
+    "cell",
+    "draw_pair",
+    "effort",
+    "grid",
+    "load",
+    "load_suite",
+    "medians",
+    "parse_suite",
+    "pretrained",
+    "run",
+    "run_digits",
+    "suite_names",
+    "train_target",
+]

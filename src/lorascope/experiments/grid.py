@@ -1,0 +1,74 @@
+"""A suite and a scale -> the cells to compute."""
+
+from itertools import product
+
+from ..errors import SpecError
+from .spec import Depths, Method, Scale, ScaleName, Suite
+
+__all__ = ["effort", "grid"]
+
+Spec = dict[str, object]
+
+
+def grid(suite: Suite, scale: ScaleName) -> list[Spec]:
+    """The suite's cells at one scale, each a plain mapping that says all that its numbers depend on.
+
+    A cell is one pair of networks and one way to adapt, at all ranks: they run as one batched program.
+
+    Raises:
+        SpecError: the suite has no such scale.
+
+    >>> from lorascope.experiments import load_suite
+    >>> [spec["method"] for spec in grid(load_suite("linear"), "smoke")[:3]]
+    ['gradient', 'paper', 'stable']
+    """
+    if scale not in suite.scales:
+        raise SpecError(f"scale must be one of {', '.join(suite.scales)} for the suite {suite.name}, got {scale!r}")
+    extent = suite.scales[scale]
+    cells: list[Spec] = []
+    for depths, init, seed, method in product(suite.depths, suite.inits, extent.seeds, suite.methods):
+        pair: Spec = {"scale": scale, **_pair(suite, extent, depths, init, seed), "method": method}
+        cells += [pair | rest for rest in _ways(suite, extent, method)]
+    return cells
+
+
+def effort(spec: Spec) -> float:
+    """Roughly the seconds that a cell takes on one core, for the time left; only proportions matter."""
+    count = {key: len(value) if isinstance(value, list) else 1 for key, value in spec.items()}
+    ranks, depth, steps = count.get("ranks", 1), spec["frozen_depth"], spec.get("steps", 0)
+    assert isinstance(depth, int) and isinstance(steps, int)
+    if spec["method"] in ("gradient", "last-layers"):
+        return ranks * count["lr"] * count["weight_decay"] * (0.03 + 2e-5 * steps * depth)
+    if spec["method"] == "refined" and spec["activation"] == "relu":
+        return ranks * (12.0 if spec["profile"] == "full" else 4.0)
+    return ranks * depth * (0.01 if spec["method"] == "paper" else 0.05)
+
+
+def _pair(suite: Suite, extent: Scale, depths: Depths, init: str, seed: int) -> Spec:
+    pair: Spec = {
+        "model": "fnn",
+        "width": suite.width,
+        "activation": suite.activation,
+        "bias": suite.bias,
+        "target_depth": depths.target,
+        "frozen_depth": depths.frozen,
+        "init": init,
+        "seed": seed,
+        "test_inputs": extent.test_inputs,
+    }
+    return pair | {"pretrain": suite.pretrain.model_dump()} if init == "pretrained" else pair
+
+
+def _ways(suite: Suite, extent: Scale, method: Method) -> list[Spec]:
+    """What cells of one method add to the pair of networks: no more than it depends on."""
+    ranks: list[Spec] = [{"ranks": list(extent.ranks)}] if extent.ranks else []
+    if method in ("paper", "stable"):
+        return ranks
+    if method == "refined":
+        return [way | {"profile": extent.profile} for way in ranks]
+    steps = extent.model_dump(include={"lr", "weight_decay", "steps", "batch", "validate_every", "dtype"})
+    if method == "gradient":
+        ways: list[Spec] = ranks + [{"allocation": list(allocation)} for allocation in extent.allocations]
+    else:
+        ways = [{"layers": layers} for layers in extent.layers]
+    return [way | {"tune_bias": tuned} | steps for way, tuned in product(ways, suite.tune_bias)]

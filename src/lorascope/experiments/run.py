@@ -1,0 +1,252 @@
+"""Cells -> records: what is done stays done, and a cell that fails is a record too."""
+
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Executor, Future, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from ..errors import SpecError
+from ..records import Provenance, Row, cell_name, done, failed_row, ok_rows, provenance, sweep, write_part
+from .cells import Measured
+from .cells import cell as paper_cell
+from .grid import effort, grid
+from .spec import ScaleName, Suite
+from .workers import local_pool
+
+__all__ = ["CellFunction", "Failure", "Ran", "RunProgress", "run"]
+
+Spec = dict[str, object]
+CellFunction = Callable[[Mapping[str, Any], str], Sequence[Measured]]
+
+
+@runtime_checkable
+class RunProgress(Protocol):
+    """Called before the first cell and after each with the number done, all there are, the share of work, and what."""
+
+    def __call__(self, done: int, total: int, share: float, what: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell, or a method at one rank of it, that gave no result."""
+
+    cell: str
+    method: str
+    rank: int | None
+    message: str
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run did.
+
+    Attributes:
+        cells: names of all cells asked for, in the suite's order.
+        computed: how many of them it computed; the others were done before.
+        failures: those that gave no result.
+    """
+
+    cells: tuple[str, ...]
+    computed: int
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a worker hands back: plain values alone."""
+
+    measured: list[Measured]
+    error: str
+    seconds: float
+
+
+def run(
+    suite: Suite,
+    scale: ScaleName,
+    results: str | os.PathLike[str],
+    only: str | None = None,
+    workers: int = 0,
+    device: str = "cpu",
+    cell: CellFunction = paper_cell,
+    progress: RunProgress | None = None,
+    executor: Executor | None = None,
+) -> Ran:
+    """Compute a suite's cells, each recorded as it ends; those recorded before are not computed again.
+
+    A run killed at any moment goes on where it stopped when it is started again, and ends with the same table.
+
+    Args:
+        suite, scale: what to compute.
+        results: folder of the records, made where it is missing.
+        only: name of a cell: it alone is computed, even where it is recorded.
+        workers: processes; 0 computes here, one cell after the other.
+        device: for the cell function and for the records: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        cell: (spec, device) -> what it measured. For processes, a function that can be pickled.
+        progress: called as cells end.
+        executor: instead of ``workers``: any of ``concurrent.futures``' kind, for one, Dask's; left open.
+
+    Returns:
+        What was done. A cell that raises, or whose worker dies, is recorded with status failed and computed again by
+        the next run.
+
+    Raises:
+        SpecError: an unknown scale, cell or device, a negative number of workers, a folder that cannot be used, or
+            records in it that cannot be read.
+    """
+    specs = {cell_name(spec): spec for spec in grid(suite, scale)}
+    wanted = _wanted(suite, scale, specs, only)
+    _check(workers, device, executor)
+    sweep(results)
+    recorded = done(results, suite.name) if only is None else set[str]()
+    todo = {name: specs[name] for name in wanted if name not in recorded}
+    origin = provenance(_described(device))
+    failures: list[Failure] = []
+    tell = _Tell(progress, {name: effort(specs[name]) for name in wanted}, todo)
+    with _started(executor, workers, len(todo)) as pool:
+        for name, outcome in _outcomes(pool, cell, todo, device):
+            rows = _rows(suite.name, todo[name], outcome, origin)
+            write_part(results, rows)
+            failures += [
+                Failure(name, row["method"], row["rank"], row["message"]) for row in rows if row["status"] == "failed"
+            ]
+            tell.ended(name)
+    return Ran(tuple(wanted), len(todo), tuple(failures))
+
+
+def _wanted(suite: Suite, scale: ScaleName, specs: Mapping[str, Spec], only: str | None) -> list[str]:
+    if only is None:
+        return list(specs)
+    if only not in specs:
+        some = ", ".join(list(specs)[:5])
+        raise SpecError(
+            f"only must be a cell of the suite {suite.name} at the scale {scale}, which has {len(specs)} ({some}, "
+            f"...), got {only!r}; the column 'cell' of the records has their names"
+        )
+    return [only]
+
+
+def _check(workers: int, device: str, executor: Executor | None) -> None:
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+        raise SpecError(f"workers must be an integer of at least 0, got {workers!r}")
+    if executor is not None and workers:
+        raise SpecError(f"give workers or an executor, got {workers} workers and {executor!r}")
+    try:
+        kind = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise SpecError(f"device must be cpu, cuda or cuda:NUMBER, got {device!r}") from None
+    if kind.type not in ("cpu", "cuda"):
+        raise SpecError(f"device must be cpu, cuda or cuda:NUMBER, got {device!r}")
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise SpecError(
+            f"device must be one that this machine has, got {device!r}; torch sees {torch.cuda.device_count()} CUDA "
+            f"devices; use cpu"
+        )
+
+
+def _described(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
+@contextmanager
+def _started(executor: Executor | None, workers: int, cells: int) -> Generator[Executor | None]:
+    """The caller's executor, processes of our own, or None for neither."""
+    if executor is not None or not workers or not cells:
+        yield executor
+        return
+    pool = local_pool(min(workers, cells))
+    try:
+        yield pool
+    finally:
+        # after an interruption, or an error while writing, the rest is not waited for
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _outcomes(
+    pool: Executor | None, cell: CellFunction, todo: Mapping[str, Spec], device: str
+) -> Generator[tuple[str, _Outcome]]:
+    """Names and outcomes, as cells end."""
+    if pool is None:
+        for name, spec in todo.items():
+            yield name, _attempt(cell, spec, device)
+        return
+    names: dict[Future[_Outcome], str] = {}
+    for name, spec in todo.items():
+        names[_submitted(pool, cell, spec, device)] = name
+    for future in as_completed(names):
+        error = future.exception()
+        yield names[future], future.result() if error is None else _Outcome([], _lost(error), 0.0)
+
+
+def _submitted(pool: Executor, cell: CellFunction, spec: Spec, device: str) -> "Future[_Outcome]":
+    try:
+        return pool.submit(_attempt, cell, spec, device)
+    except RuntimeError as error:  # a pool whose worker has died takes no more
+        future: Future[_Outcome] = Future()
+        future.set_exception(error)
+        return future
+
+
+def _attempt(cell: CellFunction, spec: Spec, device: str) -> _Outcome:
+    """Run a cell wherever this is called; whatever it raises is its outcome."""
+    started = perf_counter()
+    try:
+        measured, error = list(cell(spec, device)), ""
+    except Exception as raised:  # noqa: BLE001 (a failing cell must not end the others)
+        measured, error = [], f"{type(raised).__name__}: {raised}"
+    return _Outcome(measured, error, perf_counter() - started)
+
+
+def _lost(error: BaseException) -> str:
+    reason = f"{type(error).__name__}: {error}"
+    return f"its worker was lost ({reason}): killed, or out of memory; run again, with fewer workers"
+
+
+def _rows(suite: str, spec: Spec, outcome: _Outcome, origin: Provenance) -> list[Row]:
+    """The rows of a cell; a result that does not fit the records is a failure too."""
+    error = outcome.error
+    if not error and not outcome.measured:
+        error = "the cell measured nothing"
+    if not error:
+        try:
+            return [row for one in outcome.measured for row in _rows_of(suite, spec, one, origin)]
+        except SpecError as raised:
+            error = str(raised)
+    return [
+        failed_row(suite, spec, error, method=str(spec["method"]), rank=None, seconds=outcome.seconds, origin=origin)
+    ]
+
+
+def _rows_of(suite: str, spec: Spec, one: Measured, origin: Provenance) -> list[Row]:
+    method, rank, seconds = one["method"], one["rank"], one["seconds"]
+    if not one["metrics"]:
+        return [failed_row(suite, spec, one["message"], method=method, rank=rank, seconds=seconds, origin=origin)]
+    return ok_rows(
+        suite, spec, one["metrics"], method=method, rank=rank, seconds=seconds, origin=origin, message=one["message"]
+    )
+
+
+class _Tell:
+    """Counts cells and weighs them by their effort."""
+
+    def __init__(self, progress: RunProgress | None, efforts: Mapping[str, float], todo: Mapping[str, Spec]) -> None:
+        self._progress, self._efforts, self._todo = progress, efforts, todo
+        self._ended = len(efforts) - len(todo)
+        self._left = sum(efforts[name] for name in todo)
+        self._all = self._left
+        self._say("")
+
+    def ended(self, name: str) -> None:
+        self._ended += 1
+        self._left -= self._efforts[name]
+        spec = self._todo[name]
+        self._say(f"{spec['method']}, seed {spec['seed']}")
+
+    def _say(self, what: str) -> None:
+        if self._progress is not None:
+            share = 1 - self._left / self._all if self._all else 1.0
+            self._progress(self._ended, len(self._efforts), min(max(share, 0.0), 1.0), what)
