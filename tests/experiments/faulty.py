@@ -1,6 +1,7 @@
 """Cell functions that go wrong; in a module of their own, so that a worker can import them."""
 
 import os
+import time
 
 
 def fails(spec, device):
@@ -16,6 +17,13 @@ def works(spec, device):
 
 def dies(spec, device):
     os._exit(3)
+
+
+def sleeps(spec, device):
+    """But for the first cell."""
+    if (spec["seed"], spec["method"]) != (0, "gradient"):
+        time.sleep(100)
+    return [measured(spec)]
 
 
 def says_nothing(spec, device):

@@ -149,6 +149,18 @@ def test_a_worker_that_dies_is_a_failure_of_its_cells(tmp_path):
     assert done(tmp_path, "quick") == set()
 
 
+def test_an_interruption_does_not_wait_for_cells(tmp_path):
+    def interrupt(done, *_):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run(SUITE, "smoke", tmp_path, workers=1, cell=faulty.sleeps, progress=interrupt)
+    assert time.monotonic() - started < 50
+    assert done(tmp_path, "quick") == {NAMES[0]}
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [

@@ -158,12 +158,8 @@ def _started(executor: Executor | None, workers: int, cells: int) -> Generator[E
     if executor is not None or not workers or not cells:
         yield executor
         return
-    pool = local_pool(min(workers, cells))
-    try:
+    with local_pool(min(workers, cells)) as pool:
         yield pool
-    finally:
-        # after an interruption, or an error while writing, the rest is not waited for
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _outcomes(
