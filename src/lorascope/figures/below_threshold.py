@@ -120,7 +120,8 @@ def _ratios(axis: Axes, values: dict[str, dict[int, dict[int, float]]]) -> None:
                 markerfacecolor=line.face, markersize=4,
             )  # fmt: skip
     axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    lowest, highest = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest / lowest < 100 else (1,)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_locator(NullLocator())
     _ranks(axis, values)
