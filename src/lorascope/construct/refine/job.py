@@ -231,10 +231,12 @@ def _certified(model: FNN, target: FNN, job: Job, groups: Partition, conditions:
     """Never exact: ranks that suffice are not refined."""
     partition = None if model.activation == "identity" else groups
     bounds = bound_networks(model, target, job.domain, partition, job.samples)
-    error = bounds.error
+    error, expected = bounds.error, bounds.expected
     if bounds.inactive:  # where hidden ReLUs are kept, comparing the networks as wholes may be tighter
-        error = min(error, bound_networks(model, target, job.domain).error)
-    return Certificate(error, bounds.expected, bounds.residual, False, job.domain, conditions)
+        whole = bound_networks(model, target, job.domain, None, job.samples)
+        error = min(error, whole.error)
+        expected = None if expected is None or whole.expected is None else min(expected, whole.expected)
+    return Certificate(error, expected, bounds.residual, False, job.domain, conditions)
 
 
 def _loss(model: Model, job: Job) -> float:
