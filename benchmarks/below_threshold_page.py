@@ -24,8 +24,8 @@ METHODS = ("paper", "truncation", "adam", "refined fast", "refined full")
 HEAD = """# Below the threshold: who comes nearest, and at what cost
 
 A frozen and a target network of width 16 with torch's default random weights (transformers: 2 heads, length 10,
-attention N(0, 1)), inputs from N(0, I), mean squared error on {tests}. Every number is a median over
-{seeds}; the same networks, adapted matrices and test inputs for every method.
+attention N(0, 1)), inputs from N(0, I), mean squared error on 20,000 fresh vectors, or 5,000 fresh sequences. Every
+number is a median over {seeds}; the same networks, adapted matrices and test inputs for every method.
 
 * **paper**: the paper's construction (`construct.paper`), the truncated error matrix split over the layers.
 * **truncation**: the closed form of `seconds=0`, weighted by the covariance of each layer's inputs.
@@ -39,7 +39,7 @@ timed over the first steps of each setting and scaled to all 5,000; *share* is t
 ![Error against rank for five methods, and the refined errors' ratio to Adam's](below-threshold.png)
 
 Made by `python benchmarks/below_threshold.py` (resumable; the records are in `results/below-threshold`) and
-`python benchmarks/below_threshold_page.py`. {origin}
+`python benchmarks/below_threshold_page.py`. {origin}.
 """
 
 
@@ -116,13 +116,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs"))
     chosen = parser.parse_args()
     rows = table(chosen.results)
-    origin = "; ".join(
-        f"version {version}, commit {commit or 'unknown'}, {device}"
-        for version, commit, device in sorted(set(rows.select("version", "commit", "device").iter_rows()), key=str)
+    versions, commits, devices = (
+        ", ".join(sorted(value[:9] for value in rows[name].unique().drop_nulls()))
+        for name in ("version", "commit", "device")
     )
+    origin = f"Recorded with version {versions} (commits {commits}) on {devices}"
     seeds = {panel: rows.filter(pl.col("panel") == panel)["seed"].n_unique() for panel in TITLES.values()}
     counts = f"{max(seeds.values())} seeds (transformers: {min(seeds.values())})"
-    page = [HEAD.format(tests="20,000 fresh vectors, or 5,000 fresh sequences", seeds=counts, origin=origin)]
+    page = [HEAD.format(seeds=counts, origin=origin)]
     drawn = [title for title in TITLES.values() if seeds[title]]
     for title in drawn:
         own = rows.filter(pl.col("panel") == title)
