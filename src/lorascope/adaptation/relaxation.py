@@ -9,6 +9,7 @@ All bounds hold in floating point: each is widened by ``tolerance(terms)`` times
 the input, with ``terms`` the lengths of all sums behind it; that is at least twice the worst case.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -130,7 +131,7 @@ def apart(first: Trace, second: Trace) -> float:
     by_rows = float(torch.fmax(gap_low.abs(), gap_high.abs()).norm())
     slack = tolerance(first.terms + second.terms) * (first.moduli + _padded(second.moduli, len(eye)))
     found = [by_rows, inner.norm, outer.norm]
-    return min((value for value in found if value == value), default=float("inf")) + float(slack.norm())  # noqa: PLR0124
+    return min((value for value in found if not math.isnan(value)), default=math.inf) + float(slack.norm())
 
 
 def lipschitz(layers: list[Layer] | tuple[Layer, ...], ranges: tuple[Range, ...] | None = None) -> float:

@@ -15,7 +15,7 @@ from ..chain import Solution, solve_match
 from ..fnn import Realised, realise_fnn
 from .family import Family, families
 from .point import Point, mean_square
-from .polish import polish_pool
+from .polish import labelled, polish_pool
 from .profile import Profile
 from .scarce import believed, scarcity_of
 from .search import Candidate, Schedule, descend
@@ -89,7 +89,7 @@ def refine_fnn(
     Source: new; Zeng & Lee 2024 leave low rank to gradient descent.
     """
     say = progress or (lambda _share, _what: None)
-    validation = (source.validation, _outputs(target, source.validation))
+    validation = labelled(target, source.validation)
     given = families(frozen, target, ranks, partition)
     scarce = scarcity_of(given, source)
     ridge, decay, notes = (0.0, 0.0, ()) if scarce is None else (scarce.ridge, scarce.decay, (scarce.note,))
@@ -133,10 +133,6 @@ def _known(
             grown = widened(lower.best[family.name].point, family, generator)
             pool.append(_candidate(family, grown, validation, "the solution of lower rank"))
     return pool
-
-
-def _outputs(target: FNN, inputs: Tensor) -> Tensor:
-    return target(inputs.to(target.linears[0].weight.dtype)).detach().double()
 
 
 def _candidate(family: Family, point: Point, validation: tuple[Tensor, Tensor], origin: str) -> Candidate:

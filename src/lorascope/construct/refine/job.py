@@ -81,7 +81,8 @@ def job_for(
         shape: tuple[int, ...] = (target.linears[0].weight.shape[1],)
         width = frozen.width if isinstance(frozen, FNN) else 0
     else:
-        shape, width = (-1, target.embed_dim), target.embed_dim
+        shape = (-1, target.embed_dim)
+        width = frozen.embed_dim if isinstance(frozen, TransformerNetwork) else 0
     drawn = draw_samples(shape, samples, sampler, source_of, like)
     linear = isinstance(frozen, FNN) and frozen.activation == "identity"
     source = input_source(tuple(drawn.shape[1:]), samples, sampler, source_of, like.device, hold_out=not linear)
@@ -150,11 +151,8 @@ def _refine_fnn(
         return exact
     network = None
     if frozen.activation == "identity":
-        realised, method, notes = (
-            refine_linear(frozen, target, ranks, job.source, job.domain),
-            "weighted truncation",
-            (),
-        )
+        realised = refine_linear(frozen, target, ranks, job.source, job.domain)
+        method, notes, loss = "weighted truncation", (), _loss(realised.model, job)
     else:
         network = refine_fnn(
             frozen,
@@ -169,8 +167,7 @@ def _refine_fnn(
             lower=None if lower is None else lower.network,
             progress=progress,
         )
-        realised, method, notes = network.realised, network.method, network.conditions
-    loss = _loss(realised.model, job)
+        realised, method, notes, loss = network.realised, network.method, network.conditions, network.loss
     conditions = (_shortfall(frozen, target, groups, ranks, loss), *notes, *realised.conditions)
     certificate = _certified(realised.model, target, job, groups, conditions)
     return Found(Adaptation(realised.model, realised.adapters, realised.biases, certificate, method), loss, network)

@@ -15,7 +15,7 @@ from .residuals import NetworkResiduals
 from .search import Candidate
 from .source import InputSource
 
-__all__ = ["distinct", "polish_pool"]
+__all__ = ["distinct", "labelled", "polish_pool"]
 
 # Optima whose losses are this near, relatively, count as one.
 SAME, SAME_LATER = 2e-3, 1e-3
@@ -50,7 +50,7 @@ def polish_pool(
     leaders = distinct(pool, SAME, profile.quota, HOPELESS)
     rest = [candidate for candidate in pool if candidate not in leaders]
     for number, plan in enumerate(profile.rounds):
-        data = _labelled(target, source, plan.samples)
+        data = labelled(target, source.training(plan.samples))
         apart = SAME if number == 0 else SAME_LATER
         for candidate in distinct(leaders, apart, plan.count)[: plan.count]:
             if monotonic() > deadline:
@@ -83,6 +83,6 @@ def _polished(candidate: Candidate, data: Labelled, validation: Labelled, steps:
     return replace(candidate, loss=loss, point=point) if loss < candidate.loss else candidate
 
 
-def _labelled(target: FNN, source: InputSource, count: int) -> Labelled:
-    inputs = source.training(count)
+def labelled(target: FNN, inputs: Tensor) -> Labelled:
+    """The inputs, and the target's outputs in float64."""
     return inputs, target(inputs.to(target.linears[0].weight.dtype)).detach().double()

@@ -1,5 +1,6 @@
 """The normal equations of a low-rank adapted ReLU network, for Levenberg-Marquardt."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -89,7 +90,7 @@ class NetworkResiduals:
     def loss(self, point: Float[Tensor, " n"]) -> float:
         found = self.point(point)
         value = float((forward(found.weights(self.family), found.biases, self.inputs) - self.outputs).square().mean())
-        return value if value == value else float("inf")  # noqa: PLR0124 - NaN
+        return math.inf if math.isnan(value) else value
 
     def normalized(self, point: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Balanced factors: of one set of singular values, orthogonal columns and rows."""

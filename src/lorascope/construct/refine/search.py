@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...models import FNN
 from ...optim import LayeredGradient, adam, cosine
+from ...theory import padded_biases
 from .family import Family
 from .point import Point, forward, mean_square
 from .source import InputSource
@@ -73,7 +74,7 @@ def descend(
         deadline: of :func:`time.monotonic`.
     """
     weights = [layer.weight.detach().float() for layer in target.linears]
-    shifts = [torch.zeros(len(w)).to(w) if b is None else b.detach().float() for w, b in _pairs(target)]
+    shifts = [bias.float() for bias in padded_biases(target, target)]
 
     def batches(_step: int) -> tuple[Tensor, Tensor]:
         inputs = source.draw(BATCH).float()
@@ -104,7 +105,3 @@ def descend(
         Candidate(float(losses[index]), family, found.member(index), f"start {int(keep[index])}")
         for index in losses.argsort().tolist()
     ]
-
-
-def _pairs(target: FNN) -> list[tuple[Tensor, Tensor | None]]:
-    return [(layer.weight, layer.bias) for layer in target.linears]

@@ -8,6 +8,7 @@ from torch import Tensor
 from ...linalg import truncate_weighted
 from ...models import FNN
 from ...shapes import Float
+from ...theory import padded_biases
 from .family import Family
 from .point import Point
 
@@ -43,7 +44,7 @@ def moments_of(target: FNN, inputs: Float[Tensor, "samples inp"], standard: bool
         ridge: share of the mean variance added to each coordinate's, where samples are few.
     """
     means, covariances, hidden = [], [], inputs
-    for layer in target.linears:
+    for layer, bias in zip(target.linears, padded_biases(target, target), strict=True):
         mean = hidden.mean(0)
         centred = hidden - mean
         covariance = centred.T @ centred / len(hidden)
@@ -53,7 +54,6 @@ def moments_of(target: FNN, inputs: Float[Tensor, "samples inp"], standard: bool
         means.append(mean)
         covariances.append(covariance)
         weight = layer.weight.detach().double()
-        bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().double()
         hidden = torch.relu(hidden @ weight.T + bias)
     return Moments(tuple(means), tuple(covariances))
 
@@ -64,6 +64,7 @@ def closed_form(family: Family, frozen: FNN, target: FNN, moments: Moments) -> P
     ``B A = LR_r((Wbar - P) C) C^+`` with ``C C^T`` the covariance, and a bias that makes the mean error zero.
     """
     right, left, biases = [], [], []
+    plain = padded_biases(frozen, target)
     for index, run in enumerate(family.runs):
         goal = target.linears[index]
         for group in run:
@@ -71,8 +72,7 @@ def closed_form(family: Family, frozen: FNN, target: FNN, moments: Moments) -> P
             if len(run) == 1:
                 error = goal.weight.detach().to(weight) - weight
                 b, a = truncate_weighted(error, moments.covariances[index], rank)
-                bias = weight.new_zeros(len(weight)) if goal.bias is None else goal.bias.detach().to(weight)
-                biases.append(bias + (error - b @ a) @ moments.means[index])
+                biases.append(plain[index] + (error - b @ a) @ moments.means[index])
                 spare = rank - b.shape[1]
                 left.append(torch.nn.functional.pad(b, (0, spare)))
                 right.append(torch.nn.functional.pad(a, (0, 0, 0, spare)))
@@ -89,7 +89,7 @@ def starts(family: Family, frozen: FNN, target: FNN, moments: Moments, count: in
     Random right factors with left ones zero leave the frozen product as it is; a linearised group then starts with
     the target's bias, a kept one with its own, some with hidden units more active.
     """
-    base = closed_form(family, frozen, target, moments)
+    base, plain = closed_form(family, frozen, target, moments), padded_biases(frozen, target)
     half = count // 2
     right, left, biases = [], [], []
     noise = NOISE * torch.linspace(0, 1, max(half, 1), dtype=torch.float64)[:half]
@@ -103,8 +103,7 @@ def starts(family: Family, frozen: FNN, target: FNN, moments: Moments, count: in
             if len(run) == 1:
                 rights[:half] = a
                 lefts[:half] = b + noise.to(b)[:, None, None] * _normal((half, *b.shape), generator, b)
-                plain = target.linears[index].bias
-                bias_all[half:] = 0.0 if plain is None else plain.detach().to(bias)
+                bias_all[half:] = plain[index]
             elif position < len(run) - 1:
                 bias_all += offsets.to(bias)[:, None]
             right.append(rights)
