@@ -3,5 +3,6 @@
 from .ensemble import ensemble
 from .methods import biases, full, last_layers, lora
 from .settings import Member
+from .start import Start
 
-__all__ = ["Member", "biases", "ensemble", "full", "last_layers", "lora"]
+__all__ = ["Member", "Start", "biases", "ensemble", "full", "last_layers", "lora"]
