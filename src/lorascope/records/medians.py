@@ -1,0 +1,199 @@
+"""The result table -> one median over seeds, with the spread around it, for every point of a figure."""
+
+import json
+import math
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, TypeVar
+
+import polars as pl
+
+from ..errors import SpecError
+
+__all__ = ["Measurement", "Median", "Spread", "measurements", "medians", "quantile", "spreads"]
+
+P = TypeVar("P", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric of one method on one pair of networks.
+
+    Attributes:
+        spec: what the cell was to compute.
+        cell: its name.
+        method, rank, metric: as in the records; ``metric`` None where the method failed.
+        value: what was measured, None where the method failed.
+    """
+
+    spec: Mapping[str, Any]
+    cell: str
+    method: str
+    rank: int | None
+    metric: str | None
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The values of one point, one a seed.
+
+    Attributes:
+        values: in ascending order; what is no number counts as infinite.
+        failed: how many more gave none.
+    """
+
+    values: tuple[float, ...]
+    failed: int = 0
+
+    def quantile(self, share: float) -> float:
+        """The value below which that share of them lies; NaN where there is none."""
+        return quantile(self.values, share) if self.values else math.nan
+
+    @property
+    def median(self) -> float:
+        """NaN where there is no value."""
+        return median(self.values) if self.values else math.nan
+
+
+@dataclass(frozen=True)
+class Median:
+    """One point.
+
+    Attributes:
+        init: of the frozen network.
+        depths: target's and frozen network's, ``"2/4"``.
+        line: the method, and what else tells lines apart.
+        at: where on the line: ``"rank 4"``, ``"last 3"``, ``"5+7+9+11"``.
+        value: the median; what is no number counts as infinite.
+        seeds: how many it is taken over.
+    """
+
+    init: str
+    depths: str
+    line: str
+    at: str
+    value: float
+    seeds: int
+
+
+def measurements(
+    table: pl.DataFrame, suite: str, cells: Collection[str] | None = None, metric: str | None = None
+) -> list[Measurement]:
+    """The rows of a suite with their specs read, by rank within a cell.
+
+    A cell that failed as a whole has one measurement without a value for each of its ranks.
+
+    Args:
+        table: from ``records.read``.
+        suite: its name; another may have the same cells.
+        cells: names of those that count, in the order in which they are wanted; None: all, in the table's order.
+        metric: which; None: all. Failures are there in any case.
+
+    Cost O(rows).
+    """
+    chosen = table.filter(pl.col("suite") == suite)
+    if metric is not None:
+        chosen = chosen.filter((pl.col("metric") == metric) | (pl.col("status") == "failed"))
+    order = {name: place for place, name in enumerate(dict.fromkeys(chosen["cell"]) if cells is None else cells)}
+    rows = [row for row in chosen.iter_rows(named=True) if row["cell"] in order]
+    rows.sort(key=lambda row: (order[row["cell"]], row["rank"] or 0))
+    specs = {row["cell"]: json.loads(row["spec"]) for row in rows}
+    return [one for row in rows for one in _measured(row, specs[row["cell"]])]
+
+
+def spreads(found: Sequence[Measurement], metric: str, point: Callable[[Measurement], P | None]) -> dict[P, Spread]:
+    """The values of one metric, gathered by the point of a figure that they belong to.
+
+    Args:
+        found: from ``measurements``, of one scale; a seed that a point has from several cells counts once for each.
+        metric: which.
+        point: what tells points apart: line, panel, place on the axis; None leaves a measurement out.
+
+    Returns:
+        In the order in which points are met. A point all of whose cells failed has a spread without values.
+
+    >>> seeds = [Measurement({"seed": s}, "a", "stable", 4, "test_mse", v) for s, v in ((0, 3.0), (1, 1.0), (2, 2.0))]
+    >>> [(at, one.median, one.quantile(0)) for at, one in spreads(seeds, "test_mse", lambda one: one.rank).items()]
+    [(4, 2.0, 1.0)]
+    """
+    values: dict[P, list[float]] = {}
+    failed: dict[P, int] = {}
+    for one in found:
+        if one.metric not in (metric, None):
+            continue
+        at = point(one)
+        if at is None:
+            continue
+        values.setdefault(at, [])
+        if one.value is None:
+            failed[at] = failed.get(at, 0) + 1
+        else:
+            values[at].append(math.inf if math.isnan(one.value) else one.value)
+    return {at: Spread(tuple(sorted(some)), failed.get(at, 0)) for at, some in values.items()}
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Linear between the two values next to it, as numpy has it; infinite ones stay infinite.
+
+    Args:
+        values: one at least, in ascending order.
+        share: between 0 and 1.
+
+    Raises:
+        SpecError: no values, or a share outside [0, 1].
+
+    >>> quantile([1.0, 2.0, 4.0], 0.75), quantile([1.0, float("inf")], 0.5)
+    (3.0, inf)
+    """
+    if not values or not 0 <= share <= 1:
+        raise SpecError(f"quantile needs values and a share from 0 to 1, got {len(values)} values and {share}")
+    place = share * (len(values) - 1)
+    below = math.floor(place)
+    low, high = values[below], values[math.ceil(place)]
+    # a difference of infinities is no number
+    return low if low == high else low + (place - below) * (high - low)
+
+
+def medians(table: pl.DataFrame, suite: str, cells: Collection[str], metric: str = "test_mse") -> list[Median]:
+    """Medians over seeds, in the order in which the cells are named; failed rows are left out.
+
+    Args:
+        table: from ``records.read``.
+        suite: its name; another may have the same cells.
+        cells: names of those that count, of one scale.
+        metric: which.
+
+    Cost O(rows).
+
+    >>> from lorascope.records import ok_rows, provenance
+    >>> spec = {"init": "random", "target_depth": 1, "frozen_depth": 2, "method": "stable", "seed": 0}
+    >>> rows = ok_rows("demo", spec, {"test_mse": 0.5}, method="stable", rank=1, seconds=0, origin=provenance("cpu"))
+    >>> medians(pl.DataFrame(rows), "demo", [rows[0]["cell"]])
+    [Median(init='random', depths='1/2', line='stable', at='rank 1', value=0.5, seeds=1)]
+    """
+    found = spreads(measurements(table, suite, cells, metric), metric, _point)
+    return [Median(*point, one.median, len(one.values)) for point, one in found.items() if one.values]
+
+
+def _measured(row: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Measurement]:
+    ranks = [row["rank"]]
+    if row["metric"] is None and row["rank"] is None:
+        ranks = spec.get("ranks") or ranks
+    for rank in ranks:
+        yield Measurement(spec, row["cell"], row["method"], rank, row["metric"], row["value"])
+
+
+def _point(one: Measurement) -> tuple[str, str, str, str]:
+    spec = one.spec
+    line = str(spec["method"])
+    if spec.get("tune_bias") is False and spec["bias"]:
+        line += ", biases fixed"
+    if "layers" in spec:
+        at = f"last {spec['layers']}"
+    elif "allocation" in spec:
+        at = "+".join(str(number) for number in spec["allocation"])
+    else:
+        at = f"rank {one.rank}"
+    return str(spec["init"]), f"{spec['target_depth']}/{spec['frozen_depth']}", line, at
