@@ -91,7 +91,7 @@ def test_another_suite_may_have_the_same_cells():
 def test_spreads_count_failures_and_keep_points_without_values():
     _, rows = point(1.0, 0, rank=1)
     whole = failed_row("s", SPEC | {"seed": 1, "ranks": [1, 2]}, "no", method="g", rank=None, seconds=0, origin=ORIGIN)
-    found = measurements(pl.DataFrame([*rows, whole]), "s", metric="test_mse")
+    found = measurements(pl.DataFrame([*rows, whole]), "s")
     assert spreads(found, "test_mse", lambda one: one.rank) == {1: Spread((1.0,), 1), 2: Spread((), 1)}
     assert math.isnan(Spread(()).median)
     assert math.isnan(Spread(()).quantile(0.5))

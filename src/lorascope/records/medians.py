@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypeVar
@@ -18,21 +18,20 @@ P = TypeVar("P", bound=Hashable)
 
 @dataclass(frozen=True)
 class Measurement:
-    """One metric of one method on one pair of networks.
+    """What one method at one rank gave on one pair of networks.
 
     Attributes:
         spec: what the cell was to compute.
         cell: its name.
-        method, rank, metric: as in the records; ``metric`` None where the method failed.
-        value: what was measured, None where the method failed.
+        method, rank: as in the records.
+        metrics: name -> value; none where the method failed.
     """
 
     spec: Mapping[str, Any]
     cell: str
     method: str
     rank: int | None
-    metric: str | None
-    value: float | None
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -78,29 +77,31 @@ class Median:
     seeds: int
 
 
-def measurements(
-    table: pl.DataFrame, suite: str, cells: Collection[str] | None = None, metric: str | None = None
-) -> list[Measurement]:
-    """The rows of a suite with their specs read, by rank within a cell.
+def measurements(table: pl.DataFrame, suite: str, cells: Collection[str] | None = None) -> list[Measurement]:
+    """The rows of a suite, one measurement for each cell, method and rank, by rank within a cell.
 
-    A cell that failed as a whole has one measurement without a value for each of its ranks.
+    A cell that failed as a whole has one measurement without metrics for each of its ranks.
 
     Args:
         table: from ``records.read``.
         suite: its name; another may have the same cells.
         cells: names of those that count, in the order in which they are wanted; None: all, in the table's order.
-        metric: which; None: all. Failures are there in any case.
 
     Cost O(rows).
     """
-    chosen = table.filter(pl.col("suite") == suite)
-    if metric is not None:
-        chosen = chosen.filter((pl.col("metric") == metric) | (pl.col("status") == "failed"))
-    order = {name: place for place, name in enumerate(dict.fromkeys(chosen["cell"]) if cells is None else cells)}
-    rows = [row for row in chosen.iter_rows(named=True) if row["cell"] in order]
-    rows.sort(key=lambda row: (order[row["cell"]], row["rank"] or 0))
-    specs = {row["cell"]: json.loads(row["spec"]) for row in rows}
-    return [one for row in rows for one in _measured(row, specs[row["cell"]])]
+    found: dict[tuple[str, str, int | None], dict[str, float]] = {}
+    specs: dict[str, dict[str, Any]] = {}
+    for row in table.filter(pl.col("suite") == suite).iter_rows(named=True):
+        cell = row["cell"]
+        specs[cell] = specs.get(cell) or json.loads(row["spec"])
+        if row["metric"] is not None:
+            found.setdefault((cell, row["method"], row["rank"]), {})[row["metric"]] = row["value"]
+            continue
+        for rank in (specs[cell].get("ranks") or [None]) if row["rank"] is None else [row["rank"]]:
+            found.setdefault((cell, row["method"], rank), {})
+    order = {name: place for place, name in enumerate(specs if cells is None else cells)}
+    keys = sorted((key for key in found if key[0] in order), key=lambda key: (order[key[0]], key[2] or 0))
+    return [Measurement(specs[cell], cell, method, rank, found[cell, method, rank]) for cell, method, rank in keys]
 
 
 def spreads(found: Sequence[Measurement], metric: str, point: Callable[[Measurement], P | None]) -> dict[P, Spread]:
@@ -108,29 +109,30 @@ def spreads(found: Sequence[Measurement], metric: str, point: Callable[[Measurem
 
     Args:
         found: from ``measurements``, of one scale; a seed that a point has from several cells counts once for each.
-        metric: which.
+        metric: which; measurements that have others alone are left out.
         point: what tells points apart: line, panel, place on the axis; None leaves a measurement out.
 
     Returns:
-        In the order in which points are met. A point all of whose cells failed has a spread without values.
+        In the order in which points are met. A point whose measurements all failed has a spread without values.
 
-    >>> seeds = [Measurement({"seed": s}, "a", "stable", 4, "test_mse", v) for s, v in ((0, 3.0), (1, 1.0), (2, 2.0))]
+    >>> seeds = [Measurement({}, "a", "stable", 4, {"test_mse": value}) for value in (3.0, 1.0, 2.0)]
     >>> [(at, one.median, one.quantile(0)) for at, one in spreads(seeds, "test_mse", lambda one: one.rank).items()]
     [(4, 2.0, 1.0)]
     """
     values: dict[P, list[float]] = {}
     failed: dict[P, int] = {}
     for one in found:
-        if one.metric not in (metric, None):
+        if one.metrics and metric not in one.metrics:
             continue
         at = point(one)
         if at is None:
             continue
-        values.setdefault(at, [])
-        if one.value is None:
-            failed[at] = failed.get(at, 0) + 1
+        some = values.setdefault(at, [])
+        if one.metrics:
+            value = one.metrics[metric]
+            some.append(math.inf if math.isnan(value) else value)
         else:
-            values[at].append(math.inf if math.isnan(one.value) else one.value)
+            failed[at] = failed.get(at, 0) + 1
     return {at: Spread(tuple(sorted(some)), failed.get(at, 0)) for at, some in values.items()}
 
 
@@ -173,16 +175,8 @@ def medians(table: pl.DataFrame, suite: str, cells: Collection[str], metric: str
     >>> medians(pl.DataFrame(rows), "demo", [rows[0]["cell"]])
     [Median(init='random', depths='1/2', line='stable', at='rank 1', value=0.5, seeds=1)]
     """
-    found = spreads(measurements(table, suite, cells, metric), metric, _point)
+    found = spreads(measurements(table, suite, cells), metric, _point)
     return [Median(*point, one.median, len(one.values)) for point, one in found.items() if one.values]
-
-
-def _measured(row: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Measurement]:
-    ranks = [row["rank"]]
-    if row["metric"] is None and row["rank"] is None:
-        ranks = spec.get("ranks") or ranks
-    for rank in ranks:
-        yield Measurement(spec, row["cell"], row["method"], rank, row["metric"], row["value"])
 
 
 def _point(one: Measurement) -> tuple[str, str, str, str]:
