@@ -16,8 +16,8 @@ from rich.console import Console
 
 from experiments.tiny import QUICK
 from lorascope.cli.run import _report
-from lorascope.experiments import Median, grid, load_suite, run, suite_names
-from lorascope.records import cell_name, read
+from lorascope.experiments import grid, load_suite, run, suite_names
+from lorascope.records import Median, cell_name, read
 
 COMMAND = Path(sys.executable).parent / "lorascope"
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from ..experiments import Median, Ran, RunProgress
+    from ..experiments import Ran, RunProgress
+    from ..records import Median
 
 __all__ = ["run"]
 
@@ -59,14 +60,14 @@ def run(
     from rich.console import Console  # noqa: PLC0415
 
     from .. import experiments  # noqa: PLC0415
-    from ..records import read  # noqa: PLC0415
+    from ..records import medians, read  # noqa: PLC0415
 
     torch.set_num_threads(1)  # matrices this small are done before a second thread wakes up
     loaded = experiments.load_suite(suite)
     with _bar(loaded.name) as progress:
         ran = experiments.run(loaded, scale, folder, only, workers, device, progress=progress)
     console = Console(highlight=False)
-    _report(console, experiments.medians(read(folder), loaded.name, ran.cells), loaded.title)
+    _report(console, medians(read(folder), loaded.name, ran.cells), loaded.title)
     _close(console, ran, folder)
     if ran.failures:
         raise typer.Exit(1)

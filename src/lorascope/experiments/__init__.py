@@ -4,7 +4,6 @@ from .cells import Measured, cell
 from .digits import DigitsResult, DigitsRow, DigitsSettings, Progress, run_digits, train_target
 from .digits_data import Digits, load
 from .grid import effort, grid
-from .medians import Median, medians
 from .networks import draw_pair, pretrained
 from .run import CellFunction, Failure, Ran, RunProgress, run
 from .spec import Depths, Method, Pretrain, Scale, ScaleName, Suite, parse_suite
@@ -19,7 +18,6 @@ __all__ = [
     "DigitsSettings",
     "Failure",
     "Measured",
-    "Median",
     "Method",
     "Pretrain",
     "Progress",
@@ -34,7 +32,6 @@ __all__ = [
     "grid",
     "load",
     "load_suite",
-    "medians",
     "parse_suite",
     "pretrained",
     "run",
