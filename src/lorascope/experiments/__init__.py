@@ -7,7 +7,7 @@ from .grid import effort, grid
 from .medians import Median, medians
 from .networks import draw_pair, pretrained
 from .run import CellFunction, Failure, Ran, RunProgress, run
-from .spec import Depths, Method, Pretrain, Scale, ScaleName, Suite, parse_suite
+from .spec import Depths, Measure, Method, ModelName, Pretrain, Scale, ScaleName, Suite, parse_suite
 from .suites import load_suite, suite_names
 
 __all__ = [
@@ -18,9 +18,11 @@ __all__ = [
     "DigitsRow",
     "DigitsSettings",
     "Failure",
+    "Measure",
     "Measured",
     "Median",
     "Method",
+    "ModelName",
     "Pretrain",
     "Progress",
     "Ran",
