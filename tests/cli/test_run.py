@@ -16,8 +16,8 @@ from rich.console import Console
 
 from experiments.tiny import QUICK
 from lorascope.cli.run import _report
-from lorascope.experiments import Median, grid, load_suite, run, suite_names
-from lorascope.records import cell_name, read
+from lorascope.experiments import grid, load_suite, run, suite_names
+from lorascope.records import Median, cell_name, read
 
 COMMAND = Path(sys.executable).parent / "lorascope"
 
@@ -106,7 +106,8 @@ def test_killed_with_its_workers_and_resumed(quick, tmp_path):
 def children(pid):
     if not Path("/proc/self/task").exists():
         pytest.skip("needs /proc to find the workers")
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    # a child is listed with the thread that started it
+    return [child for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
 
 
 def alive(pid):
