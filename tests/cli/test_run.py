@@ -64,7 +64,7 @@ def test_help_names_suites_and_options():
     assert done.returncode == 0
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", done.stdout).split())
     assert f"One of {', '.join(suite_names())}; or a TOML file" in text
-    for part in ("--scale", "smoke|paper", "--only", "--results", "lorascope-results", "--workers", "--device"):
+    for part in ("--scale", "smoke|medium|paper", "--only", "--results", "lorascope-results", "--workers", "--device"):
         assert part in text
 
 
@@ -160,7 +160,7 @@ def test_a_cell_that_fails_is_exit_code_1(quick, tmp_path):
     [
         (["fn"], "SUITE must be one of bias, depth, final-layers, fnn, fnn-depths, linear, rank-allocation, or a file"),
         (["none.toml"], "found no file none.toml"),
-        (["fnn", "--scale", "huge"], "'huge' is not one of 'smoke', 'paper'"),
+        (["fnn", "--scale", "huge"], "'huge' is not one of 'smoke', 'medium', 'paper'"),
         (["fnn", "--workers", "-1"], "'--workers': Input should be greater than or equal to 0"),
         (["fnn", "--results", COMMAND], "--results must be a folder"),
     ],

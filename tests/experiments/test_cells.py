@@ -6,8 +6,8 @@ import torch
 from experiments.tiny import TINY
 from lorascope import construct
 from lorascope.errors import AssumptionError, SpecError
-from lorascope.experiments import cell, cells, draw_pair, grid, load_suite, parse_suite, pretrained
-from lorascope.experiments.networks import fresh_inputs, mean_squared_error
+from lorascope.experiments import cell, draw_pair, grid, load_suite, parse_suite, pretrained
+from lorascope.experiments.networks import fresh_inputs, generator_for, mean_squared_error
 from lorascope.models import FNN
 
 SPECS = grid(parse_suite(TINY, "tiny"), "smoke")
@@ -88,7 +88,7 @@ def test_networks_depend_on_shape_start_and_seed_alone():
 def test_test_inputs_are_no_training_inputs():
     spec = spec_of("gradient", init="random", seed=0)
     assert fresh_inputs(spec).shape == (500, 4)
-    draws = torch.randn(500, 4, generator=cells.generator_for("training", **spec), dtype=torch.float64)
+    draws = torch.randn(500, 4, generator=generator_for("training", **spec), dtype=torch.float64)
     assert not torch.isin(fresh_inputs(spec), draws).any()
 
 

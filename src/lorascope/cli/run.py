@@ -36,7 +36,10 @@ def run(
         str, typer.Argument(metavar="SUITE", help=f"One of {', '.join(_SUITES)}; or a TOML file of your own.")
     ],
     scale: Annotated[
-        Literal["smoke", "paper"], typer.Option(help="smoke: minutes on a laptop; paper: as in the paper, hours.")
+        Literal["smoke", "medium", "paper"],
+        typer.Option(
+            help="smoke: a minute or so; medium: an hour or so on a laptop core; paper: as in the paper, hours."
+        ),
     ] = "smoke",
     only: Annotated[
         str | None, typer.Option(metavar="CELL", help="Compute this cell alone, even where it is recorded.")

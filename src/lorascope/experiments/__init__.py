@@ -6,7 +6,7 @@ from .digits_data import Digits, load
 from .grid import effort, grid
 from .networks import draw_pair, pretrained
 from .run import CellFunction, Failure, Ran, RunProgress, run
-from .spec import Depths, Method, Pretrain, Scale, ScaleName, Suite, parse_suite
+from .spec import Depths, Measure, Method, ModelName, Pretrain, Scale, ScaleName, Suite, parse_suite
 from .suites import load_suite, suite_names
 
 __all__ = [
@@ -17,8 +17,10 @@ __all__ = [
     "DigitsRow",
     "DigitsSettings",
     "Failure",
+    "Measure",
     "Measured",
     "Method",
+    "ModelName",
     "Pretrain",
     "Progress",
     "Ran",
