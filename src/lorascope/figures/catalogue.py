@@ -6,12 +6,22 @@ from dataclasses import dataclass
 import polars as pl
 
 from .bias import bias
+from .binary import binary
+from .certificates import certificates
+from .classification import classification
+from .convergence import convergence
 from .depth import depth
+from .distribution_shift import distribution_shift
+from .exactness import exactness
 from .final_layers import final_layers
 from .fnn import fnn
 from .fnn_depths import fnn_depths
+from .generalization import generalization
 from .linear import linear
+from .methods import methods
+from .optimization_gap import optimization_gap
 from .panels import Picture
+from .proximity import proximity
 from .rank_allocation import rank_allocation
 from .tfn import tfn
 
@@ -40,4 +50,14 @@ FIGURES: Mapping[str, Drawn] = {
     "bias": Drawn("bias", bias),
     "rank-allocation": Drawn("rank-allocation", rank_allocation),
     "depth": Drawn("depth", depth),
+    "classification": Drawn("classification", classification),
+    "binary": Drawn("binary", binary),
+    "distribution-shift": Drawn("distribution-shift", distribution_shift),
+    "generalization": Drawn("generalization", generalization),
+    "convergence": Drawn("convergence", convergence),
+    "proximity": Drawn("proximity", proximity),
+    "optimization-gap": Drawn("optimization-gap", optimization_gap),
+    "methods": Drawn("methods", methods),
+    "exactness": Drawn("exactness", exactness),
+    "certificates": Drawn("certificates", certificates),
 }

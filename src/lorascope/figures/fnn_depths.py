@@ -3,7 +3,7 @@
 import polars as pl
 
 from .extent import extent
-from .panels import Picture, draw, panels_of
+from .panels import EXACT, Picture, draw, panels_of
 from .places import by_rank, pair
 from .points import gather
 
@@ -21,5 +21,5 @@ def fnn_depths(table: pl.DataFrame) -> Picture:
     """
     source = extent(table, "fnn-depths")
     points = gather(source, "test_mse", by_rank(pair))
-    panels = panels_of(points) + panels_of(points, log=True)
+    panels = panels_of(points) + panels_of(points, log=True, floor=EXACT)
     return draw(source, "fnn-depths", "ReLU networks of two depths", panels, columns=len(panels) // 2, width=2.55)

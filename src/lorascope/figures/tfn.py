@@ -3,7 +3,7 @@
 import polars as pl
 
 from .extent import extent
-from .panels import Picture, draw, panels_of
+from .panels import EXACT, Picture, draw, panels_of
 from .places import by_rank, pair
 from .points import gather
 
@@ -21,4 +21,4 @@ def tfn(table: pl.DataFrame) -> Picture:
     """
     source = extent(table, "tfn")
     points = gather(source, "test_mse", by_rank(pair))
-    return draw(source, "tfn", "Transformers of the target's own depth", panels_of(points, log=True))
+    return draw(source, "tfn", "Transformers of the target's own depth", panels_of(points, log=True, floor=EXACT))
