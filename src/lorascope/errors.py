@@ -1,6 +1,13 @@
 """One exception tree: what was required, what came, what to do."""
 
-__all__ = ["AssumptionError", "LorascopeError", "RankError", "ShapeError", "SpecError"]
+__all__ = [
+    "AssumptionError",
+    "LorascopeError",
+    "MissingExtraError",
+    "RankError",
+    "ShapeError",
+    "SpecError",
+]
 
 
 class LorascopeError(Exception):
@@ -17,6 +24,10 @@ class RankError(LorascopeError, ValueError):
 
 class SpecError(LorascopeError, ValueError):
     """Input that says nothing usable: an empty domain, weights that are not finite, samples of no size."""
+
+
+class MissingExtraError(LorascopeError, ImportError):
+    """A package of an optional extra that is not installed."""
 
 
 class AssumptionError(LorascopeError):

@@ -4,10 +4,12 @@ from itertools import product
 
 from ..errors import SpecError
 from .spec import Depths, Method, Scale, ScaleName, Suite
+from .spec.keys import CLOSED_FORM, SCALE_KEYS, SUITE_KEYS, TRAINED
 
 __all__ = ["effort", "grid"]
 
 Spec = dict[str, object]
+STEPS = {"lr", "weight_decay", "steps", "batch", "validate_every", "dtype"}
 
 
 def grid(suite: Suite, scale: ScaleName) -> list[Spec]:
@@ -28,7 +30,7 @@ def grid(suite: Suite, scale: ScaleName) -> list[Spec]:
     cells: list[Spec] = []
     for depths, init, seed, method in product(suite.depths, suite.inits, extent.seeds, suite.methods):
         pair: Spec = {"scale": scale, **_pair(suite, extent, depths, init, seed), "method": method}
-        cells += [pair | rest for rest in _ways(suite, extent, method)]
+        cells += [pair | way for way in _ways(suite, extent, pair, method)]
     return cells
 
 
@@ -37,7 +39,7 @@ def effort(spec: Spec) -> float:
     count = {key: len(value) if isinstance(value, list) else 1 for key, value in spec.items()}
     ranks, depth, steps = count.get("ranks", 1), spec["frozen_depth"], spec.get("steps", 0)
     assert isinstance(depth, int) and isinstance(steps, int)
-    if spec["method"] in ("gradient", "last-layers"):
+    if spec["method"] in TRAINED:
         return ranks * count["lr"] * count["weight_decay"] * (0.03 + 2e-5 * steps * depth)
     if spec["method"] == "refined" and spec["activation"] == "relu":
         return ranks * (12.0 if spec["profile"] == "full" else 4.0)
@@ -46,7 +48,7 @@ def effort(spec: Spec) -> float:
 
 def _pair(suite: Suite, extent: Scale, depths: Depths, init: str, seed: int) -> Spec:
     pair: Spec = {
-        "model": "fnn",
+        "model": depths.model or suite.model,
         "width": suite.width,
         "activation": suite.activation,
         "bias": suite.bias,
@@ -56,19 +58,31 @@ def _pair(suite: Suite, extent: Scale, depths: Depths, init: str, seed: int) -> 
         "seed": seed,
         "test_inputs": extent.test_inputs,
     }
-    return pair | {"pretrain": suite.pretrain.model_dump()} if init == "pretrained" else pair
+    pair |= {"pretrain": suite.pretrain.model_dump()} if init == "pretrained" else {}
+    # what is usual goes without saying
+    return pair if suite.measure == "error" else pair | {"measure": suite.measure}
 
 
-def _ways(suite: Suite, extent: Scale, method: Method) -> list[Spec]:
+def _ways(suite: Suite, extent: Scale, pair: Spec, method: Method) -> list[Spec]:
     """What cells of one method add to the pair of networks: no more than it depends on."""
-    ranks: list[Spec] = [{"ranks": list(extent.ranks)}] if extent.ranks else []
-    if method in ("paper", "stable"):
-        return ranks
+    ways = _ranks(extent, method) if method in ("gradient", *CLOSED_FORM) and suite.measure != "exactness" else [{}]
     if method == "refined":
-        return [way | {"profile": extent.profile} for way in ranks]
-    steps = extent.model_dump(include={"lr", "weight_decay", "steps", "batch", "validate_every", "dtype"})
-    if method == "gradient":
-        ways: list[Spec] = ranks + [{"allocation": list(allocation)} for allocation in extent.allocations]
-    else:
-        ways = [{"layers": layers} for layers in extent.layers]
-    return [way | {"tune_bias": tuned} | steps for way, tuned in product(ways, suite.tune_bias)]
+        ways = [way | {"profile": extent.profile} for way in ways]
+    if method in TRAINED and method != "biases":
+        ways = [way | {"tune_bias": tuned} for way, tuned in product(ways, suite.tune_bias)]
+    if method in TRAINED:
+        ways = [way | extent.model_dump(include=STEPS) for way in ways]
+    for table, keys in ((suite, SUITE_KEYS), (extent, SCALE_KEYS)):
+        for name, key in keys.items():
+            value = getattr(table, name)
+            if name == "ranks" or value is None or not key.serves(str(pair["model"]), method, suite.measure):
+                continue
+            ways = [way | {key.cell or name: one} for way, one in product(ways, value if key.each else [value])]
+    return ways
+
+
+def _ranks(extent: Scale, method: Method) -> list[Spec]:
+    """All ranks together, and each spread over the layers alone."""
+    together: list[Spec] = [{"ranks": list(extent.ranks)}] if extent.ranks else []
+    spread: list[Spec] = [{"allocation": list(ranks)} for ranks in extent.allocations]
+    return together + spread if method == "gradient" else together

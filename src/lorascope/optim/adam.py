@@ -1,7 +1,7 @@
 """Adam for many members at once: one optimiser state a member, one tensor program for all."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
 import torch
@@ -152,6 +152,24 @@ class Adam:
         torch.mul(self._scaled, self._rates, out=self.flat)
         if self._still is not None:
             self.flat[self._still[0]] = self._still[1]
+
+    def state(self) -> dict[str, Tensor]:
+        """Parameters, moments and the count of steps, as copies: what another such object needs to go on alike."""
+        return {name: value.clone() for name, value in self._state().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave, of parameters of the same shapes and rates."""
+        for name, value in self._state().items():
+            value.copy_(state[name])
+
+    def _state(self) -> dict[str, Tensor]:
+        return {
+            "parameters": self.flat,
+            "scaled": self._scaled,
+            "first": self._first,
+            "second": self._second,
+            "count": self._count,
+        }
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

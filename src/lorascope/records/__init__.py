@@ -2,6 +2,7 @@
 
 from .cells import canonical_json, cell_name, cell_seed
 from .check import checked
+from .medians import Measurement, Median, Spread, measurements, medians, quantile, spreads
 from .provenance import Provenance, provenance
 from .read import read
 from .resume import done
@@ -14,18 +15,25 @@ __all__ = [
     "SCHEMA",
     "SCHEMA_VERSION",
     "Column",
+    "Measurement",
+    "Median",
     "Provenance",
     "Row",
+    "Spread",
     "canonical_json",
     "cell_name",
     "cell_seed",
     "checked",
     "done",
     "failed_row",
+    "measurements",
+    "medians",
     "ok_rows",
     "part_name",
     "provenance",
+    "quantile",
     "read",
+    "spreads",
     "sweep",
     "write_part",
 ]

@@ -16,7 +16,7 @@ from ..optim import LayeredGradient, fitting
 from ..theory import Model
 from .batches import Batches
 from .certificate import Judge
-from .engine import Chunk, Objective, Observer, Progress, train
+from .engine import Chunk, Objective, Observer, Progress, TorchChunk, train
 from .layout import Layout
 from .settings import Setting
 from .transformer import TransformerGradient, fitting_transformers
@@ -163,7 +163,7 @@ def _chunk(frozen: Model, settings: Sequence[Setting], members: list[int], lowes
     else:
         objective = TransformerGradient(frozen, layout)
     rates, decays = [setting.lr for setting in settings], [setting.weight_decay for setting in settings]
-    return Chunk.of(members, objective, layout.start(frozen, settings), rates, decays), layout
+    return TorchChunk.of(members, objective, layout.start(frozen, settings), rates, decays), layout
 
 
 def _layered(frozen: FNN, layout: Layout, lowest: int) -> LayeredGradient:
