@@ -148,7 +148,7 @@ OTHERS = {
     "steps": ("steps", {}, {"steps": STEPS + 1}),
     "validation": ("validate_every", {}, {"validate_every": 2}),
     "objective": ("objective", {}, {"objective": "binary"}),
-    "optimizer": ("optimizer", {}, {"optimizer": "adam"}),
+    "optimizer": ("optimizer(, engine)?", {}, {"optimizer": "adam"}),
     "samples": ("samples", {}, {"samples": torch.ones(50, 4)}),
     "held out": ("held_out", {}, {"held_out": torch.ones(50, 4)}),
     "nobody watches": ("observe", {}, {"observe": None}),

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..adaptation import Domain, Sampler
 from ..errors import SpecError
 from ..optim import ObjectiveName
+from .compiled import EngineName
 from .engine import Observer, Progress
 from .settings import check_count, check_rate
 
@@ -34,6 +35,7 @@ class Keywords(TypedDict, total=False):
     checkpoint_every: float
     progress: Progress | None
     observe: Observer | None
+    engine: EngineName
 
 
 class Steps(Keywords, total=False):
@@ -67,6 +69,7 @@ class How:
     checkpoint_every: float = 30.0
     progress: Progress | None = None
     observe: Observer | None = None
+    engine: EngineName = "auto"
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 0), ("batch", 1), ("validate_every", 0)):

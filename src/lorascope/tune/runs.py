@@ -16,6 +16,7 @@ from ..theory import Model
 from .batches import Batches
 from .certificate import Judge
 from .checkpoint import Checkpoint, fingerprint
+from .compiled import CompiledChunk, Engine, Rows, engine_for, load
 from .engine import Chunk, Objective, TorchChunk, train
 from .keywords import How
 from .layout import Layout
@@ -53,14 +54,14 @@ def _run(
     frozen: Model, target: Model, settings: Sequence[Setting], name: str, how: How, best_only: bool
 ) -> list[Adaptation[Model]]:
     started, source = perf_counter(), how.source
+    engine = _engine(frozen, settings, how)
     kind = check_objective(how.objective, next(frozen.parameters()).shape[-1])
     judge = Judge(frozen, target, how.domain, kind)
     before = source.get_state()
     lowest = _lowest(frozen, settings)
     prefix = _prefix(frozen, lowest)
     batches = Batches(frozen, target, how.batch, how.samples, how.sampler, source, prefix, how.held_out)
-    groups, workspace = _groups(frozen, settings, batches), Workspace()
-    chunks = [_chunk(frozen, [settings[one] for one in group], group, how, lowest, workspace) for group in groups]
+    chunks = _chunks(frozen, settings, how, lowest, batches, engine)
     losses = torch.full((len(settings),), _loss_of(frozen, batches, lowest, kind), dtype=torch.float64)
     trained = [chunk for chunk, _ in chunks]
     checkpoint = _checkpoint(frozen, target, settings, how, before, trained)
@@ -150,6 +151,28 @@ def _loss_of(frozen: Model, batches: Batches, lowest: int, kind: ObjectiveName) 
         return float(found)
 
 
+def _engine(frozen: Model, settings: Sequence[Setting], how: How) -> Engine:
+    plain = how.objective == "mse" and how.optimizer == "adam" and all(one.lr_ratio == 1 for one in settings)
+    return engine_for(frozen, how.engine) if plain else Engine("torch", "objective, optimizer or lr_ratio ask for it")
+
+
+def _chunks(
+    frozen: Model, settings: Sequence[Setting], how: How, lowest: int, batches: Batches, engine: Engine
+) -> list[tuple[Chunk, Layout]]:
+    """All members that train anything."""
+    if engine.name == "torch":
+        groups, workspace = _groups(frozen, settings, batches), Workspace()
+        return [_chunk(frozen, [settings[one] for one in group], group, how, lowest, workspace) for group in groups]
+    library, rows = load().library, Rows()
+    assert isinstance(frozen, FNN) and library is not None
+    chunks: list[tuple[Chunk, Layout]] = []
+    for members in _alike(settings):
+        chosen = [settings[member] for member in members]
+        layout = Layout.of(chosen)
+        chunks.append((CompiledChunk(library, frozen, layout, chosen, members, lowest, rows), layout))
+    return chunks
+
+
 def _groups(frozen: Model, settings: Sequence[Setting], batches: Batches) -> list[list[int]]:
     """Members that are worked on together: of one layout, and of ranks as equal as can be, for less padding."""
     rows = batches.batch
@@ -157,17 +180,22 @@ def _groups(frozen: Model, settings: Sequence[Setting], batches: Batches) -> lis
         most = fitting([layer.weight.shape[0] for layer in frozen.linears], rows, frozen.linears[0].weight)
     else:
         most = fitting_transformers(frozen, rows, batches.validation[0].shape[-2])
+    groups: list[list[int]] = []
+    for members in _alike(settings):
+        count = math.ceil(len(members) / most)
+        bounds = [len(members) * index // count for index in range(count + 1)]
+        groups += [members[start:stop] for start, stop in pairwise(bounds)]
+    return groups
+
+
+def _alike(settings: Sequence[Setting]) -> list[list[int]]:
+    """The members of each layout, lowest ranks first."""
     order = sorted(range(len(settings)), key=lambda member: sum(settings[member].ranks.values()))
     alike: dict[tuple[object, ...], list[int]] = {}
     for member in order:
         if Layout.of([settings[member]]).names:
             alike.setdefault(Layout.key(settings[member]), []).append(member)
-    groups: list[list[int]] = []
-    for members in alike.values():
-        count = math.ceil(len(members) / most)
-        bounds = [len(members) * index // count for index in range(count + 1)]
-        groups += [members[start:stop] for start, stop in pairwise(bounds)]
-    return groups
+    return list(alike.values())
 
 
 def _chunk(
