@@ -57,6 +57,7 @@ def test_no_point_leaves_the_domain(generator, monkeypatch, domain):
     assert float(torch.stack(seen).norm(dim=-1).max()) > 1.99
 
 
+@torch.no_grad()
 def test_every_token_may_be_as_long_as_the_ball_allows(generator):
     model, target = (TransformerNetwork(3, 1, 1, generator=generator) for _ in range(2))
     torch.nn.init.zeros_(model.output.weight)
