@@ -1,7 +1,7 @@
 # Each target does its own set-up, inside .venv: a fresh machine needs Python 3.11 or newer and make, nothing else.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: browser check clean demo format help test
+.PHONY: browser check clean demo figures format help test
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := constraints.txt
@@ -30,6 +30,9 @@ clean:  ## Remove .venv, caches, and what demo and report wrote.
 
 demo: .venv/.demo  ## Adapt a frozen network to a target and show what rank it takes; writes ./lorascope-demo.
 	.venv/bin/lorascope demo
+
+figures: .venv/.demo  ## Draw the paper's figures from the records in ./results; computes nothing, writes docs/figures.
+	.venv/bin/lorascope figures --results results --out docs/figures
 
 format: .venv/.test  ## Sort imports, fix what lint can fix, and format.
 	.venv/bin/ruff check --fix

@@ -5,6 +5,8 @@ import signal
 import time
 from pathlib import Path
 
+import torch
+
 from lorascope.experiments import cell as paper_cell
 
 MARK = "LORASCOPE_TESTS_MARK"  # the variable that names a file which is there once somebody was killed
@@ -42,6 +44,15 @@ def sleeps(spec, device):
     if (spec["seed"], spec["method"]) != (0, "gradient"):
         time.sleep(100)
     return [measured(spec)]
+
+
+def takes_its_time(spec, device):
+    time.sleep(0.3)
+    return paper_cell(spec, device)
+
+
+def counts_threads(spec, device):
+    return [measured(spec) | {"metrics": {"threads": float(torch.get_num_threads())}}]
 
 
 def says_nothing(spec, device):

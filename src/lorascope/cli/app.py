@@ -8,6 +8,7 @@ import typer
 from .._version import __version__
 from ..errors import LorascopeError
 from .demo import demo
+from .figures import figures
 from .report import report
 from .run import run
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo)
+app.command()(figures)
 app.command()(report)
 app.command()(run)
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import pickle
 from collections import Counter
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -51,17 +53,25 @@ def cluster(address: str, threads: int = 1, timeout: float = 5.0) -> Generator[E
         ) from None
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise SpecError(f"threads must be an integer of at least 1, got {threads!r}")
-    # what goes wrong is raised or recorded; Dask's own words about it would come between
-    log = logging.getLogger("distributed")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
+    with _quiet():
         _greet(address, timeout)
         with distributed.Client(address, timeout=timeout, set_as_default=False) as client:
             _check_workers(client, address, timeout)
             yield _Workers(client, threads)
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """No log of Dask's on the terminal: what goes wrong is raised or recorded, and said once."""
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in ("distributed", "tornado")]
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    try:
+        yield
     finally:
-        log.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 class _Workers(Executor):
@@ -80,10 +90,24 @@ class _Workers(Executor):
         return self._at_once
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        return self._executor.submit(_limited, self._threads, partial(fn, *args, **kwargs))
+        from distributed.protocol.pickle import dumps  # noqa: PLC0415 (an extra)
+
+        # as bytes: the scheduler reads a call before it hands it on, and would need lorascope to read this one
+        return self._executor.submit(pickle.loads, dumps(_Call(self._threads, partial(fn, *args, **kwargs))))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._executor.shutdown(wait and not cancel_futures)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Once pickled, it is made by reading it."""
+
+    threads: int
+    call: Callable[[], object]
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return _limited, (self.threads, self.call)
 
 
 def _limited(threads: int, call: Callable[[], T]) -> T:
@@ -135,11 +159,11 @@ def _check_workers(client: "Client", address: str, timeout: float) -> None:
     ours = provenance("")
     found = cast("dict[str, object]", client.run(provenance, "", on_error="return"))
     others = Counter(_named(came) for came in found.values() if came != ours)
-    if others:
-        listed = "; ".join(f"{count} of {len(found)} {what}" for what, count in others.items())
+    faults = [f"{count} of {len(found)} with {what}" for what, count in others.items()]
+    if faults:
         raise SpecError(
-            f"the cluster's workers must have what this process has, {_named(ours)}, got {listed}; install the same "
-            f"there, or run what they have"
+            f"the cluster's workers must have what this process has, {_named(ours)}, got {'; '.join(faults)}; install the "
+            f"same there, or run what they have"
         )
 
 

@@ -1,20 +1,30 @@
 """The networks of a cell: a target, and a frozen one that is random or has been trained a little towards it."""
 
+import copy
+import json
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..adaptation import Sampler
 from ..models import FNN, TransformerNetwork
-from ..records import cell_seed
+from ..records import canonical_json, cell_seed
 from ..shapes import Float
 from ..theory import Model
 
-__all__ = ["draw_pair", "fresh_inputs", "generator_for", "mean_squared_error", "pretrained"]
+__all__ = ["draw_pair", "fresh_inputs", "generator_for", "mean_squared_error", "pretrained", "sampler_for"]
 
 BATCH = 256  # of pretraining
+TOKENS = 10  # what constructions and training draw, unless they are told otherwise
+# What a pair of networks depends on.
+PAIR = (
+    *("model", "width", "activation", "bias", "heads", "tokens"),
+    *("target_depth", "frozen_depth", "init", "pretrain", "seed"),
+)
 
 
 def generator_for(draw: str, **what: object) -> torch.Generator:
@@ -23,19 +33,27 @@ def generator_for(draw: str, **what: object) -> torch.Generator:
 
 
 def draw_pair(spec: Mapping[str, Any]) -> tuple[Model, Model]:
-    """The frozen network and the target of a cell, in float64.
+    """The frozen network and the target of a cell, in float64; in the cell's own precision where that is the question.
 
     They are the same for every method and rank, and in every suite: only shape, kind of start and seed count. FNNs of
     seeds 0 to 4 are the very ones of the paper's experiments: the target's layers and then the frozen network's, drawn
     in float32 from one source with that seed, as torch draws its linear layers.
     """
+    frozen, target = copy.deepcopy(_pair(canonical_json({key: spec[key] for key in PAIR if key in spec})))
+    dtype = getattr(torch, spec["dtype"] if spec.get("measure") == "exactness" else "float64")
+    return frozen.to(dtype), target.to(dtype)
+
+
+@lru_cache(maxsize=2)  # a run's next cell often has the same networks, and pretraining takes seconds
+def _pair(pair: str) -> tuple[Model, Model]:
+    spec = json.loads(pair)
     source = torch.Generator().manual_seed(spec["seed"])
     target = _draw(spec, spec["target_depth"], source)
     frozen = _draw(spec, spec["frozen_depth"], source)
     if spec["init"] == "pretrained":
         source = torch.Generator().manual_seed(spec["seed"])
         pretrained(frozen, target, source, tokens=spec.get("tokens"), **spec["pretrain"])
-    return frozen.double(), target.double()
+    return frozen, target
 
 
 def _draw(spec: Mapping[str, Any], depth: int, source: torch.Generator) -> Model:
@@ -100,6 +118,14 @@ def fresh_inputs(spec: Mapping[str, Any]) -> Float[Tensor, "samples *seq inp"]:
     return torch.randn(
         *(shape[key] for key in ("number", "tokens", "width") if key in shape), generator=source, dtype=torch.float64
     )
+
+
+def sampler_for(spec: Mapping[str, Any], generator: torch.Generator) -> Sampler | None:
+    """Draws of N(0, I) of as many tokens as the cell's inputs have; None where that is what is drawn anyway."""
+    tokens, width = spec.get("tokens"), spec["width"]
+    if tokens is None or tokens == TOKENS:
+        return None
+    return lambda count: torch.randn(count, tokens, width, generator=generator, dtype=torch.float64)
 
 
 def mean_squared_error(model: Model, target: Model, inputs: Float[Tensor, "samples *seq inp"]) -> float:

@@ -208,12 +208,15 @@ def _attempt(cell: CellFunction, spec: Spec, device: str) -> _Outcome:
 def _lost(future: "Future[_Outcome]") -> str:
     """Why a cell has no outcome; nothing where it has one."""
     if future.cancelled():  # by the executor, for nobody here has
-        return "the connection to its worker was lost before it ended; what ended before is recorded; run again"
+        return "the connection to its worker was lost before it ended; what ended before is recorded, so run again"
     error = future.exception()
     if error is None:
         return ""
     reason = f"{type(error).__name__}: {error}"
-    return f"its worker was lost ({reason}): killed, or out of memory; run again, with fewer workers"
+    return (
+        f"its worker was lost or could not take it ({reason}): killed, out of memory, or without a module that the "
+        f"cell needs; run again once that is mended"
+    )
 
 
 def _rows(suite: str, spec: Spec, outcome: _Outcome, origin: Provenance) -> list[Row]:

@@ -5,7 +5,7 @@ from time import perf_counter
 from ... import tune
 from ...records import cell_seed
 from ...theory import Model
-from ..networks import generator_for
+from ..networks import generator_for, sampler_for
 from .evaluate import lora_metrics
 from .measured import Measured, Spec, row
 from .training import Watch, grid_metrics, prepared, rates_of, step_settings, trained_metrics
@@ -23,14 +23,15 @@ def gradient(spec: Spec, frozen: Model, target: Model, device: str) -> list[Meas
         for rank in spec["ranks"]
         for lr, decay in rates
     ]
-    watch, started = Watch(), perf_counter()
+    watch, started, source = Watch(), perf_counter(), generator_for("training", **spec)
     found = tune.ensemble(
         *prepared(spec, frozen, target, device),
         members,
         spec["steps"],
         spec["batch"],
-        generator_for("training", **spec),
+        source,
         spec["validate_every"],
+        sampler=sampler_for(spec, source),
         observe=watch,
     )
     seconds = (perf_counter() - started) / len(spec["ranks"])  # ranks run together, so each has its share
