@@ -73,7 +73,8 @@ def run(
 ) -> Ran:
     """Compute a suite's cells, each recorded as it ends; those recorded before are not computed again.
 
-    A cell that another suite has recorded in the same folder is taken from there. A run killed at any moment goes on where it stopped when it is started again, and ends with the same table.
+    A cell that another suite has recorded in the same folder is taken from there. A run killed at any moment goes on
+    where it stopped when it is started again, and ends with the same table.
 
     Args:
         suite, scale: what to compute.
