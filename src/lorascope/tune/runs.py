@@ -16,7 +16,7 @@ from ..optim import LayeredGradient, fitting
 from ..theory import Model
 from .batches import Batches
 from .certificate import Judge
-from .compiled import CompiledChunk, Engine, EngineName, Rows, engine_for, load
+from .compiled import CompiledChunk, CompiledOutputs, Engine, EngineName, Rows, engine_for, load
 from .engine import Chunk, Objective, Observer, Progress, TorchChunk, train
 from .layout import Layout
 from .settings import Setting
@@ -79,7 +79,8 @@ def _run(
     engine = engine_for(frozen, how.engine)
     judge = Judge(frozen, target, how.domain)
     lowest = _lowest(frozen, settings)
-    batches = Batches(frozen, target, how.batch, how.samples, how.sampler, generator, _prefix(frozen, lowest))
+    lift, outputs = _networks(frozen, target, lowest, engine)
+    batches = Batches(frozen, target, how.batch, how.samples, how.sampler, generator, lift, outputs)
     chunks = _chunks(frozen, settings, lowest, batches, engine)
     still = _loss_of(frozen, batches, lowest)
     losses = torch.full((len(settings),), still, dtype=torch.float64)
@@ -117,7 +118,21 @@ def _lowest(frozen: Model, settings: Sequence[Setting]) -> int:
     return min(layers, default=frozen.depth - 1)
 
 
-def _prefix(frozen: Model, lowest: int) -> Callable[[Tensor], Tensor] | None:
+def _networks(
+    frozen: Model, target: Model, lowest: int, engine: Engine
+) -> tuple[Callable[[Tensor], Tensor] | None, Callable[[Tensor], Tensor] | None]:
+    """What computes the layers before the first that is trained, if any, and the target's outputs, if not itself."""
+    prefix = _prefix(frozen, lowest)
+    library = load().library if engine.name == "compiled" else None
+    if library is None:
+        return prefix, None
+    # a float64 target's last bit is seldom seen in what is left of it in float32
+    exact = target if isinstance(target, FNN) and target.linears[0].weight.dtype == torch.float32 else None
+    lift = None if prefix is None else CompiledOutputs(library, prefix)
+    return lift, None if exact is None else CompiledOutputs(library, exact)
+
+
+def _prefix(frozen: Model, lowest: int) -> FNN | None:
     if lowest == 0 or not isinstance(frozen, FNN):
         return None
     layers = frozen.linears[:lowest]
