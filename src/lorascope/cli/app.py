@@ -8,6 +8,8 @@ import typer
 from .._version import __version__
 from ..errors import LorascopeError
 from .demo import demo
+from .figures import figures
+from .report import report
 from .run import run
 
 __all__ = ["app", "main"]
@@ -21,6 +23,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo)
+app.command()(figures)
+app.command()(report)
 app.command()(run)
 
 

@@ -1,6 +1,8 @@
 """Tables in, matplotlib figures out; nothing is computed here, and torch is not needed."""
 
 from .below_threshold import below_threshold
+from .catalogue import FIGURES, Drawn
+from .panels import Picture
 from .rank_curve import rank_curve
 
-__all__ = ["below_threshold", "rank_curve"]
+__all__ = ["FIGURES", "Drawn", "Picture", "below_threshold", "rank_curve"]

@@ -1,30 +1,18 @@
-"""What a suite of experiments may say, and everything that is wrong with one at once."""
+"""The tables of a suite."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from ..errors import SpecError
+from .keys import CLOSED_FORM, MEASURED, Facts, Measure, Method, ModelName, ScaleName
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 else:  # a protocol that no value can be checked against, which the tests' checker of annotations refuses
     ValidationInfo = object
 
-__all__ = ["Depths", "Method", "Pretrain", "Scale", "ScaleName", "Suite", "parse_suite"]
+__all__ = ["Count", "Depths", "Pretrain", "Scale", "Suite"]
 
-Method = Literal["gradient", "last-layers", "paper", "stable", "refined"]
-ScaleName = Literal["smoke", "paper"]
-CLOSED_FORM: tuple[Method, ...] = ("paper", "stable", "refined")
 T = TypeVar("T")
 
 
@@ -36,23 +24,24 @@ def _distinct(values: list[T]) -> list[T]:
 
 
 def _at_most_width(rank: int, info: ValidationInfo) -> int:
-    width = _known(info).get("width")
-    if isinstance(width, int) and rank > width:
+    known = _known(info).width
+    width = min(info.data.get("widths") or [known or rank])
+    if rank > width:
         raise ValueError(f"must be a rank of at most the width {width}, got {rank}")
     return rank
 
 
 def _fits_depths(layers: int, info: ValidationInfo) -> int:
-    for depths in _depths(info):
-        if layers > depths.frozen:
-            raise ValueError(f"must be at most the frozen depth {depths.frozen}, got {layers}")
+    for frozen in _frozen_depths(info):
+        if layers > frozen:
+            raise ValueError(f"must be at most the frozen depth {frozen}, got {layers}")
     return layers
 
 
 def _one_a_layer(ranks: list[int], info: ValidationInfo) -> list[int]:
-    for depths in _depths(info):
-        if len(ranks) != depths.frozen:
-            raise ValueError(f"must have one rank for each of {depths.frozen} frozen layers, got {len(ranks)}: {ranks}")
+    for frozen in _frozen_depths(info):
+        if len(ranks) != frozen:
+            raise ValueError(f"must have one rank for each of {frozen} frozen layers, got {len(ranks)}: {ranks}")
     return ranks
 
 
@@ -63,6 +52,9 @@ Layers = Annotated[int, Field(ge=0), AfterValidator(_fits_depths)]
 Allocation = Annotated[list[Rank], AfterValidator(_one_a_layer)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Level = Annotated[float, Field(gt=0, le=1)]
+Init = Literal["random", "pretrained"]
+Precision = Literal["float32", "float64"]
 Distinct = Annotated[list[T], AfterValidator(_distinct)]
 Some = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
 
@@ -74,8 +66,14 @@ class _Table(BaseModel):
 
 
 class Depths(_Table):
-    """Layers of the two networks."""
+    """Layers of the two networks, or blocks of transformers, which have as many of them.
 
+    Attributes:
+        target, frozen: how many.
+        model: where it is another than the suite's.
+    """
+
+    model: ModelName | None = None
     target: Count
     frozen: Count
 
@@ -85,6 +83,9 @@ class Depths(_Table):
         target = info.data.get("target")
         if target is not None and frozen < target:
             raise ValueError(f"must be at least the target's depth {target}, got {frozen}")
+        model = info.data.get("model") or _known(info).model
+        if target is not None and frozen > target and model == "transformer":
+            raise ValueError(f"must be the target's depth {target} for transformers, got {frozen}")
         return frozen
 
 
@@ -93,7 +94,7 @@ class Pretrain(_Table):
 
     lr: Rate = 1e-3
     steps: Count = 1000
-    level: Annotated[float, Field(gt=0, le=1)] = 1 / 3
+    level: Level = 1 / 3
 
 
 class Scale(_Table):
@@ -101,6 +102,9 @@ class Scale(_Table):
 
     Attributes:
         seeds: one pair of networks each.
+        widths, depths, inits: in place of the suite's own.
+        levels: of pretraining, in place of the suite's own.
+        dtypes: of the networks.
         ranks: of all adapters alike.
         allocations: ranks layer by layer, for the gradient method.
         layers: how many of the last layers are tuned.
@@ -111,6 +115,11 @@ class Scale(_Table):
     """
 
     seeds: Some[Seed] = [0, 1, 2, 3, 4]
+    widths: Distinct[Count] = []
+    depths: Distinct[Depths] = []
+    inits: Distinct[Init] = []
+    levels: Distinct[Level] | None = None
+    dtypes: Distinct[Precision] | None = None
     ranks: Distinct[Rank] = Field(default=[], validate_default=True)
     allocations: Distinct[Allocation] = Field(default=[], validate_default=True)
     layers: Distinct[Layers] = Field(default=[], validate_default=True)
@@ -119,28 +128,22 @@ class Scale(_Table):
     steps: Count = 5000
     batch: Count = 256
     validate_every: Annotated[int, Field(ge=0)] = 1
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Precision = "float32"
     test_inputs: Count = 5000
     profile: Literal["fast", "full"] = "full"
 
     @field_validator("allocations")
     @classmethod
     def _for_somebody(cls, allocations: list[list[int]], info: ValidationInfo) -> list[list[int]]:
-        methods = _methods(info)
+        methods = _known(info).methods
         if methods and allocations and "gradient" not in methods:
             raise ValueError('are for the method "gradient", which the suite does not have')
+        if _known(info).measure == "exactness":  # at the rank needed
+            return allocations
         needing = [method for method in methods if method in CLOSED_FORM or (method == "gradient" and not allocations)]
         if needing and info.data.get("ranks") == []:
             raise ValueError(f"and ranks are empty, but {', '.join(needing)} cannot do without")
         return allocations
-
-    @field_validator("layers")
-    @classmethod
-    def _of_last_layers(cls, layers: list[int], info: ValidationInfo) -> list[int]:
-        methods = _methods(info)
-        if methods and bool(layers) != ("last-layers" in methods):
-            raise ValueError(f'must be given if and only if there is the method "last-layers", got {layers}')
-        return layers
 
 
 class Suite(_Table):
@@ -149,26 +152,60 @@ class Suite(_Table):
     Attributes:
         name: of the suite, and in every row of its results.
         title: one line about it.
+        model: of both networks, where ``depths`` say no other.
+        measure: what cells measure of an adapted network: its error; the certificate and attacks on it; how exact it is
+            at the rank needed; or its error beside the frozen network's own.
         width, activation, bias: of both networks.
         depths: pairs of networks.
         inits: what the frozen network is: random, or trained a little towards the target.
         methods: what adapts it.
         tune_bias: whether the gradient methods train biases; both to compare.
+        heads, tokens: of transformers, and of their inputs.
+        enough: mean squared error at which a rank counts as enough.
         pretrain: of pretrained frozen networks.
         scales: scale -> how much of it.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
     title: Annotated[str, Field(min_length=1)]
+    model: ModelName = "fnn"
+    measure: Measure = "error"
     width: Count
     activation: Literal["relu", "identity"]
     bias: bool
     depths: Some[Depths]
-    inits: Some[Literal["random", "pretrained"]]
+    inits: Some[Init]
     methods: Some[Method]
     tune_bias: Some[bool]
+    heads: Count | None = None
+    tokens: Count | None = None
+    enough: Rate | None = None
     pretrain: Pretrain = Pretrain()
     scales: Annotated[dict[ScaleName, Scale], Field(min_length=1)]
+
+    @field_validator("activation")
+    @classmethod
+    def _transformers_have_relu(cls, activation: str, info: ValidationInfo) -> str:
+        if activation != "relu" and "transformer" in _known(info).models:
+            raise ValueError(f'must be "relu" for the model "transformer", got {activation!r}')
+        return activation
+
+    @field_validator("inits")
+    @classmethod
+    def _at_levels(cls, inits: list[Init], info: ValidationInfo) -> list[Init]:
+        if info.data.get("measure") == "proximity" and inits != ["pretrained"]:
+            raise ValueError(f'must be ["pretrained"] for the measure "proximity", got {inits}')
+        return inits
+
+    @field_validator("methods")
+    @classmethod
+    def _can_be_measured(cls, methods: list[Method], info: ValidationInfo) -> list[Method]:
+        measure = info.data.get("measure", "error")
+        wrong = [method for method in methods if method not in MEASURED[measure]]
+        if wrong:
+            some = ", ".join(MEASURED[measure])
+            raise ValueError(f'must be among {some} for the measure "{measure}", got {", ".join(wrong)}')
+        return methods
 
     @field_validator("bias")
     @classmethod
@@ -188,62 +225,10 @@ class Suite(_Table):
         return tuned
 
 
-def parse_suite(content: Mapping[str, object], where: str) -> Suite:
-    """The suite that a TOML file's content describes.
-
-    Args:
-        content: as tomllib reads it.
-        where: what to call it in a message.
-
-    Raises:
-        SpecError: unknown or missing keys, values of the wrong type, grids that cannot be run; all faults at once.
-
-    >>> parse_suite({"title": ""}, "mine.toml")
-    Traceback (most recent call last):
-    lorascope.errors.SpecError: mine.toml must describe a suite, got 10 faults: name is missing; ...
-    """
-    try:
-        return Suite.model_validate(dict(content), context=_partly(content))
-    except ValidationError as error:
-        faults = [_worded(dict(fault)) for fault in error.errors()]
-    count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-    raise SpecError(f"{where} must describe a suite, got {count}: {'; '.join(faults)}; mend these") from None
+def _frozen_depths(info: ValidationInfo) -> list[int]:
+    own = cast("list[Depths]", info.data.get("depths") or [])
+    return [one.frozen for one in own] or [frozen for _, frozen in _known(info).depths]
 
 
-def _partly(content: Mapping[str, object]) -> dict[str, object]:
-    """What scales are checked against, where it is right itself."""
-    adapters = {"width": TypeAdapter(Count), "depths": TypeAdapter(list[Depths]), "methods": TypeAdapter(list[Method])}
-    known: dict[str, object] = {}
-    for key, adapter in adapters.items():
-        try:
-            known[key] = adapter.validate_python(content.get(key), strict=True)
-        except ValidationError:
-            continue
-    return known
-
-
-def _known(info: ValidationInfo) -> dict[str, object]:
-    return cast("dict[str, object]", info.context or {})
-
-
-def _depths(info: ValidationInfo) -> list[Depths]:
-    return cast("list[Depths]", _known(info).get("depths", []))
-
-
-def _methods(info: ValidationInfo) -> list[Method]:
-    return cast("list[Method]", _known(info).get("methods", []))
-
-
-def _worded(fault: dict[str, object]) -> str:
-    steps = cast("tuple[int | str, ...]", fault["loc"])
-    # pydantic marks a fault of a key itself by a last step of its own
-    named = steps[:-1] if steps[-1:] == ("[key]",) else steps
-    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in named).lstrip(".")
-    kind, message = fault["type"], str(fault["msg"])
-    if kind == "missing":
-        return f"{place} is missing"
-    if kind == "extra_forbidden":
-        return f"{place} is no key that a suite has"
-    if kind == "value_error":
-        return f"{place} {message.removeprefix('Value error, ')}"
-    return f"{place}: {message[:1].lower()}{message[1:]}, got {fault['input']!r:.80}"
+def _known(info: ValidationInfo) -> Facts:
+    return cast("dict[str, Facts]", info.context or {}).get("facts", Facts())

@@ -2,11 +2,25 @@
 
 import math
 
+import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lorascope.experiments import Median, medians
-from lorascope.records import Provenance, cell_name, failed_row, ok_rows
+from lorascope.errors import SpecError
+from lorascope.records import (
+    Median,
+    Provenance,
+    Spread,
+    cell_name,
+    failed_row,
+    measurements,
+    medians,
+    ok_rows,
+    quantile,
+    spreads,
+)
 
 ORIGIN = Provenance("0", None, "cpu")
 SPEC = {"init": "random", "target_depth": 2, "frozen_depth": 4, "bias": True, "method": "gradient", "tune_bias": True}
@@ -72,3 +86,36 @@ def test_another_suite_may_have_the_same_cells():
     assert medians(pl.DataFrame([*rows, *others]), "s", [name])[0] == Median(
         "random", "2/4", "gradient", "rank 1", 1.0, 1
     )
+
+
+def test_spreads_count_failures_and_keep_points_without_values():
+    _, rows = point(1.0, 0, rank=1)
+    whole = failed_row("s", SPEC | {"seed": 1, "ranks": [1, 2]}, "no", method="g", rank=None, seconds=0, origin=ORIGIN)
+    found = measurements(pl.DataFrame([*rows, whole]), "s")
+    assert spreads(found, "test_mse", lambda one: one.rank) == {1: Spread((1.0,), 1), 2: Spread((), 1)}
+    assert math.isnan(Spread(()).median)
+    assert math.isnan(Spread(()).quantile(0.5))
+
+
+def test_a_measurement_may_be_left_out_and_other_metrics_are():
+    found = measurements(pl.DataFrame([row for seed in (0, 1) for row in point(seed + 1.0, seed)[1]]), "s")
+    kept = spreads(found, "test_mse", lambda one: None if one.spec["seed"] else one.rank)
+    assert kept == {1: Spread((1.0,))}
+    assert spreads(found, "lr", lambda one: one.rank) == {1: Spread((9.0, 9.0))}
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=12), st.floats(0, 1))
+def test_quantiles_are_numpys(values, share):
+    assert quantile(sorted(values), share) == pytest.approx(float(np.quantile(values, share)), abs=1e-6)
+
+
+def test_quantiles_beside_infinities():
+    assert quantile([1.0, math.inf, math.inf], 1) == math.inf
+    assert quantile([1.0, 2.0, math.inf], 0.5) == 2.0
+    assert quantile([1.0, math.inf], 0.0) == 1.0
+
+
+@pytest.mark.parametrize(("values", "share"), [([], 0.5), ([1.0], 1.1), ([1.0], math.nan)])
+def test_quantiles_of_nothing_or_beyond(values, share):
+    with pytest.raises(SpecError, match="quantile needs values"):
+        quantile(values, share)
