@@ -1,6 +1,7 @@
 """The kernel against torch's engine, for every network and every way of training that it takes."""
 
 import ctypes
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from lorascope import tune
 from lorascope.models import FNN
+from lorascope.optim import Workspace
 from lorascope.tune import runs
 from lorascope.tune.compiled import CompiledChunk, CompiledOutputs, Rows, build, load
+from lorascope.tune.keywords import How
 from lorascope.tune.layout import Layout
 from lorascope.tune.settings import Setting
 from tune.test_ensemble import F32, F64, fnn_pair
@@ -25,7 +28,7 @@ def compiled(frozen, chosen, library=None, **how):
 
 
 def by_torch(frozen, chosen):
-    return runs._chunk(frozen, chosen, list(range(len(chosen))), 0)[0]
+    return runs._chunk(frozen, chosen, list(range(len(chosen))), How(), 0, Workspace())[0]
 
 
 def network(widths, activation="relu", bias=True, seed=0):
@@ -179,13 +182,13 @@ def plainly(frozen, setting, start, block, held_out, objective, optimizer, ratio
 def test_objectives_and_optimisers_are_the_plain_loop(widths, scale, objective, optimizer):
     frozen = network(widths)
     held_out, *block = [(x, scale * y) for x, y in batches(widths, 70, 30, held_out=90)]
-    chosen, ratio = grid(2, ranks=(2,), rates=(1e-3,), decays=(0.0, 0.3)), 4.0
+    ratio = 4.0
+    chosen = [replace(one, lr_ratio=ratio) for one in grid(2, ranks=(2,), rates=(1e-3,), decays=(0.0, 0.3))]
     chunk = compiled(
         frozen,
         chosen,
         objective=objective,
         decoupled=optimizer is torch.optim.AdamW,
-        left_rates=[ratio * setting.lr for setting in chosen],
     )
     start = chunk.kept
     seen = chunk.advance(block, 0, range(30), held_out)

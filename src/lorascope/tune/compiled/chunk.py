@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from ...models import FNN
+from ...optim import OBJECTIVES, ObjectiveName
 from ...shapes import Float
 from ..batches import Batch
 from ..layout import Layout
 from ..settings import Setting
-from .interface import ADAPTED, FIXED, OBJECTIVES, WHOLE, CBatch, CJob, CLayer, Rows, padded, up
+from .interface import ADAPTED, FIXED, WHOLE, CBatch, CJob, CLayer, Rows, padded, up
 
 __all__ = ["CompiledChunk"]
 
@@ -31,9 +32,8 @@ class CompiledChunk:
         members: their places among all.
         lowest: the first layer that is not in the inputs of the batches already.
         rows: shared by all chunks of a run.
-        objective: what is minimised, as :func:`.lora` names it.
+        objective: what is minimised.
         decoupled: AdamW instead of Adam.
-        left_rates: rates of the factors B; default ``lr``, as of all else.
     """
 
     engine = "compiled"
@@ -47,10 +47,8 @@ class CompiledChunk:
         members: list[int],
         lowest: int,
         rows: Rows,
-        *,
-        objective: str = "mse",
+        objective: ObjectiveName = "mse",
         decoupled: bool = False,
-        left_rates: Sequence[float] | None = None,
     ) -> None:
         self.members, self._library, self._rows, self._held_out = members, library, rows, Rows()
         self._layout, self._lowest = layout, lowest
@@ -72,7 +70,7 @@ class CompiledChunk:
         )
         self._objective, self._decoupled = OBJECTIVES.index(objective), decoupled
         self._rates = torch.tensor([setting.lr for setting in settings], dtype=torch.float64)
-        self._left_rates = self._rates if left_rates is None else torch.tensor(left_rates, dtype=torch.float64)
+        self._left_rates = self._rates * layout.lr_ratio
         self._decay = torch.tensor([setting.weight_decay for setting in settings], dtype=torch.float64)
         self._done = 0
 

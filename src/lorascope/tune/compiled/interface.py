@@ -9,11 +9,10 @@ from torch import Tensor
 
 from ..batches import Batch
 
-__all__ = ["ADAPTED", "FIXED", "OBJECTIVES", "WHOLE", "CBatch", "CJob", "CLayer", "Rows", "padded", "up"]
+__all__ = ["ADAPTED", "FIXED", "WHOLE", "CBatch", "CJob", "CLayer", "Rows", "padded", "up"]
 
 GROUP = 16  # floats that rows of all matrices are padded to, as the kernel has it
 FIXED, ADAPTED, WHOLE = range(3)
-OBJECTIVES = ("mse", "classification", "binary")  # in the order of kernel.cpp
 
 
 class CLayer(ctypes.Structure):

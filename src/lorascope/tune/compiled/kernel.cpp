@@ -19,7 +19,7 @@
 extern "C" {
 
 enum Kind : int32_t { FIXED, ADAPTED, WHOLE };
-enum Objective : int32_t { SQUARES, CLASSES, HALVES };
+enum Objective : int32_t { SQUARES, CLASSES, HALVES };  // in the order of lorascope.optim.OBJECTIVES
 
 struct Layer {
     int32_t inputs, outputs;
