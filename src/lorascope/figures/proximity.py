@@ -35,7 +35,9 @@ def proximity(table: pl.DataFrame) -> Picture:
     """
     source = extent(table, "proximity")
     enough = replace(source, found=tuple(_least_ranks(source.found)))
-    ranks = [*gather(source, "rank_needed", _at(RANKS, NEEDED)), *gather(enough, "least_rank", _least)]
+    # the rank needed is the networks' own, whatever adapts them: of one method's cells
+    alone = replace(enough, found=tuple(_of(enough.found, source.found[0].method)))
+    ranks = [*gather(alone, "rank_needed", _at(RANKS, NEEDED)), *gather(enough, "least_rank", _least)]
     distance = "test MSE of the untouched frozen network"
     panels = [Panel(RANKS, ranks, distance, "rank", log_x=True, metric="")]
     for method in dict.fromkeys(one.method for one in source.found):
@@ -72,4 +74,4 @@ def _least_ranks(found: Sequence[Measurement]) -> Iterator[Measurement]:
             cells.setdefault((one.cell, one.method), []).append(one)
     for some in cells.values():
         least = min((float(one.rank or 0) for one in some if one.metrics["test_mse"] <= ENOUGH), default=math.inf)
-        yield replace(some[0], rank=None, metrics={"least_rank": least, "frozen_mse": some[0].metrics["frozen_mse"]})
+        yield replace(some[0], rank=None, metrics={**some[0].metrics, "least_rank": least})
