@@ -1,6 +1,14 @@
 """One exception tree: what was required, what came, what to do."""
 
-__all__ = ["AssumptionError", "LorascopeError", "RankError", "ShapeError", "SpecError"]
+__all__ = [
+    "AssumptionError",
+    "CheckpointError",
+    "LorascopeError",
+    "MissingExtraError",
+    "RankError",
+    "ShapeError",
+    "SpecError",
+]
 
 
 class LorascopeError(Exception):
@@ -17,6 +25,14 @@ class RankError(LorascopeError, ValueError):
 
 class SpecError(LorascopeError, ValueError):
     """Input that says nothing usable: an empty domain, weights that are not finite, samples of no size."""
+
+
+class CheckpointError(LorascopeError, ValueError):
+    """Model files that cannot be used: missing, damaged, pickled, not finite, or of two architectures."""
+
+
+class MissingExtraError(LorascopeError, ImportError):
+    """A package of an optional extra that is not installed."""
 
 
 class AssumptionError(LorascopeError):

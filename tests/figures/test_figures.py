@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import warnings
+from functools import cache
 
 import pytest
 
@@ -17,8 +18,13 @@ ROWS = every()
 NAMES = list(FIGURES)
 
 
-def drawn(name, rows=None):
-    return FIGURES[name].draw(table(ROWS[name] if rows is None else rows))
+def drawn(name, rows):
+    return FIGURES[name].draw(table(rows))
+
+
+@cache
+def whole(name):
+    return drawn(name, ROWS[name])
 
 
 def points(picture):
@@ -42,7 +48,7 @@ def test_every_suite_of_the_paper_has_a_figure_of_its_name():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_is_on_the_page_and_apart(name):
-    figure = drawn(name).figure
+    figure = whole(name).figure
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure.draw_without_rendering()
@@ -68,7 +74,7 @@ def assert_ticks_apart(labels, way, limits):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_point_is_drawn_in_its_panel_and_no_two_lines_look_alike(name):
-    picture = drawn(name)
+    picture = whole(name)
     for axis in picture.figure.axes:
         lines = [
             one for one in axis.get_lines() if one.get_linewidth() > 0.85 and one.get_transform() == axis.transData
@@ -172,14 +178,14 @@ def test_what_was_computed_twice_is_told():
 
 def test_the_authors_values_have_a_place_in_our_figures():
     places = {
-        (name, one["panel"], one["line"]) for name in {one.figure for one in reference()} for one in points(drawn(name))
+        (name, one["panel"], one["line"]) for name in {one.figure for one in reference()} for one in points(whole(name))
     }
     assert {(one.figure, one.panel, one.line) for one in reference()} <= places
 
 
 @pytest.mark.parametrize("figure", ["linear", "final-layers"])
 def test_the_authors_values_are_drawn_in_grey(figure):
-    picture = drawn(figure)
+    picture = whole(figure)
     thin = [line for line in picture.figure.axes[0].get_lines() if line.get_linewidth() < 0.85]
     assert {line.get_color() for line in thin} == {"#7a7a7a"}
     found = {(float(x), float(y)) for line in thin for x, y in zip(*line.get_data(), strict=True)}

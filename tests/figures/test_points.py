@@ -26,7 +26,10 @@ NAMES = {
 
 def written(name, rows=None):
     text = FIGURES[name].draw(table(ROWS[name] if rows is None else rows)).points
-    return list(csv.DictReader(io.StringIO(text)))
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert list(lines[0]) == ["figure", "panel", "line", "x", "y", "low", "high", "seeds", "scale"]
+    assert {(line["figure"], line["scale"]) for line in lines} == {(name, "smoke")}
+    return lines
 
 
 def frozen(of):
@@ -219,13 +222,6 @@ def test_distances_and_the_ranks_that_are_enough():
         some = [value for key, value in enough.items() if key[:2] == (name, x)]
         (row,) = [row for row in rows if row["line"] == f"enough: {name}" and float(row["x"]) == pytest.approx(x)]
         assert float(row["y"]) == np.median(some)
-
-
-def test_every_line_says_figure_and_scale():
-    for name in FIGURES:
-        rows = written(name)
-        assert {(row["figure"], row["scale"]) for row in rows} == {(name, "smoke")}
-        assert list(rows[0]) == ["figure", "panel", "line", "x", "y", "low", "high", "seeds", "scale"]
 
 
 def test_that_check_would_notice_another_median():

@@ -9,6 +9,7 @@ from .._version import __version__
 from ..errors import LorascopeError
 from .demo import demo
 from .figures import figures
+from .report import report
 from .run import run
 
 __all__ = ["app", "main"]
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(figures)
+app.command()(report)
 app.command()(run)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,6 +12,8 @@ from ..errors import SpecError
 from .files import output_folder
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from rich.console import Console
     from rich.table import Table
 
@@ -50,6 +51,10 @@ def run(
     workers: Annotated[
         int, typer.Option(min=0, metavar="N", help="Processes that compute cells; 0: this one, one after the other.")
     ] = 0,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers compute cells; needs lorascope[cluster]."),
+    ] = None,
     device: Annotated[str, typer.Option(metavar="D", help="Of gradient steps: cpu, cuda, cuda:1.")] = "cpu",
 ) -> None:
     """Run a suite of the paper's experiments: each cell is recorded as it ends, so a run stopped at any moment resumes.
@@ -58,17 +63,20 @@ def run(
     table. Exit code 1: some cells failed; the next run computes them again.
     """
     _check_name(suite)
-    folder = output_folder(results, "--results")
-    import torch  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
+    if workers and cluster is not None:
+        raise SpecError(f"give --workers or --cluster, got --workers {workers} and --cluster {cluster}; leave one out")
+    with _connected(cluster) as executor:
+        folder = output_folder(results, "--results")
+        import torch  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415
 
-    from .. import experiments  # noqa: PLC0415
-    from ..records import medians, read  # noqa: PLC0415
+        from .. import experiments  # noqa: PLC0415
+        from ..records import medians, read  # noqa: PLC0415
 
-    torch.set_num_threads(1)  # matrices this small are done before a second thread wakes up
-    loaded = experiments.load_suite(suite)
-    with _bar(loaded.name) as progress:
-        ran = experiments.run(loaded, scale, folder, only, workers, device, progress=progress)
+        torch.set_num_threads(1)  # matrices this small are done before a second thread wakes up
+        loaded = experiments.load_suite(suite)
+        with _bar(loaded.name) as progress:
+            ran = experiments.run(loaded, scale, folder, only, workers, device, progress=progress, executor=executor)
     console = Console(highlight=False)
     _report(console, medians(read(folder), loaded.name, ran.cells), loaded.title)
     _close(console, ran, folder)
@@ -84,6 +92,18 @@ def _check_name(suite: str) -> None:
 
 
 @contextmanager
+def _connected(cluster: str | None) -> "Generator[Executor | None]":
+    """The cluster's executor, or None where none is asked for."""
+    if cluster is None:
+        yield None
+        return
+    from ..experiments import cluster as connect  # noqa: PLC0415
+
+    with connect(cluster) as executor:
+        yield executor
+
+
+@contextmanager
 def _bar(name: str) -> Generator["RunProgress"]:
     """A progress bar on stderr while it is a terminal; nothing otherwise."""
     from rich.console import Console  # noqa: PLC0415
@@ -91,27 +111,23 @@ def _bar(name: str) -> Generator["RunProgress"]:
 
     console = Console(stderr=True)
     columns = TextColumn(name), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    started = monotonic()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=1.0)
 
-        def update(done: int, total: int, share: float, what: str) -> None:
-            left = time_left(monotonic() - started, share)
-            line = ", ".join(part for part in (f"{done} of {total} cells", what, left) if part)
+        def update(done: int, total: int, share: float, left: float | None, what: str) -> None:
+            parts = f"{done} of {total} cells", what, "" if left is None or done == total else time_left(left)
+            line = ", ".join(part for part in parts if part)
             bar.update(task, completed=share, description=line)
 
         yield update
 
 
-def time_left(elapsed: float, share: float) -> str:
-    """In words, from the seconds that a share of the work took; nothing where that says nothing yet.
+def time_left(seconds: float) -> str:
+    """In words.
 
-    >>> time_left(60, 0.25), time_left(3600, 0.1), time_left(1, 0.5), time_left(0, 0)
-    ('3 min left', '9 h left', '1 s left', '')
+    >>> time_left(32400), time_left(180), time_left(1)
+    ('9 h left', '3 min left', '1 s left')
     """
-    if not 0 < share < 1:
-        return ""
-    seconds = elapsed * (1 - share) / share
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit} left"

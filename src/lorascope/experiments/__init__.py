@@ -1,11 +1,13 @@
 """What is run: settings in, plain rows out."""
 
 from .cells import Measured, cell
+from .cluster import cluster
 from .digits import DigitsResult, DigitsRow, DigitsSettings, Progress, run_digits, train_target
 from .digits_data import Digits, load
 from .grid import effort, grid
 from .networks import draw_pair, pretrained
-from .run import CellFunction, Failure, Ran, RunProgress, run
+from .pace import RunProgress
+from .run import CellFunction, Failure, Ran, run
 from .spec import Depths, Measure, Method, ModelName, Pretrain, Scale, ScaleName, Suite, parse_suite
 from .suites import load_suite, suite_names
 
@@ -29,6 +31,7 @@ __all__ = [
     "ScaleName",
     "Suite",
     "cell",
+    "cluster",
     "draw_pair",
     "effort",
     "grid",

@@ -1,6 +1,7 @@
 """A suite and a scale -> the cells to compute."""
 
 from itertools import product
+from typing import Any
 
 from ..errors import SpecError
 from .spec import Depths, Method, Scale, ScaleName, Suite
@@ -8,7 +9,8 @@ from .spec.keys import CLOSED_FORM, SCALE_KEYS, SUITE_KEYS, TRAINED
 
 __all__ = ["effort", "grid"]
 
-Spec = dict[str, object]
+Spec = dict[str, Any]
+APART = ("ranks", "levels")  # keys of the table that go into cells in their own way
 STEPS = {"lr", "weight_decay", "steps", "batch", "validate_every", "dtype"}
 
 
@@ -28,8 +30,10 @@ def grid(suite: Suite, scale: ScaleName) -> list[Spec]:
         raise SpecError(f"scale must be one of {', '.join(suite.scales)} for the suite {suite.name}, got {scale!r}")
     extent = suite.scales[scale]
     cells: list[Spec] = []
-    for depths, init, seed, method in product(suite.depths, suite.inits, extent.seeds, suite.methods):
-        pair: Spec = {"scale": scale, **_pair(suite, extent, depths, init, seed), "method": method}
+    shapes = product(extent.widths or [suite.width], extent.depths or suite.depths)
+    starts = _starts(suite, extent)
+    for (width, depths), start, seed, method in product(shapes, starts, extent.seeds, suite.methods):
+        pair: Spec = {"scale": scale, **_pair(suite, extent, width, depths, seed), **start, "method": method}
         cells += [pair | way for way in _ways(suite, extent, pair, method)]
     return cells
 
@@ -46,19 +50,25 @@ def effort(spec: Spec) -> float:
     return ranks * depth * (0.01 if spec["method"] == "paper" else 0.05)
 
 
-def _pair(suite: Suite, extent: Scale, depths: Depths, init: str, seed: int) -> Spec:
+def _starts(suite: Suite, extent: Scale) -> list[Spec]:
+    """What frozen networks are."""
+    levels = extent.levels or [suite.pretrain.level]
+    trained: list[Spec] = [{"pretrain": suite.pretrain.model_dump() | {"level": level}} for level in levels]
+    starts = {"random": [Spec()], "pretrained": trained}
+    return [{"init": init} | start for init in extent.inits or suite.inits for start in starts[init]]
+
+
+def _pair(suite: Suite, extent: Scale, width: int, depths: Depths, seed: int) -> Spec:
     pair: Spec = {
         "model": depths.model or suite.model,
-        "width": suite.width,
+        "width": width,
         "activation": suite.activation,
         "bias": suite.bias,
         "target_depth": depths.target,
         "frozen_depth": depths.frozen,
-        "init": init,
         "seed": seed,
         "test_inputs": extent.test_inputs,
     }
-    pair |= {"pretrain": suite.pretrain.model_dump()} if init == "pretrained" else {}
     # what is usual goes without saying
     return pair if suite.measure == "error" else pair | {"measure": suite.measure}
 
@@ -75,7 +85,7 @@ def _ways(suite: Suite, extent: Scale, pair: Spec, method: Method) -> list[Spec]
     for table, keys in ((suite, SUITE_KEYS), (extent, SCALE_KEYS)):
         for name, key in keys.items():
             value = getattr(table, name)
-            if name == "ranks" or value is None or not key.serves(str(pair["model"]), method, suite.measure):
+            if name in APART or value is None or not key.serves(str(pair["model"]), method, suite.measure):
                 continue
             ways = [way | {key.cell or name: one} for way, one in product(ways, value if key.each else [value])]
     return ways

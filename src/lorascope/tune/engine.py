@@ -46,10 +46,17 @@ class Chunk(Protocol):
         kept: the parameters that had it, as :meth:`.Layout.start` orders them.
     """
 
-    engine: str
-    members: list[int]
-    best: Float[Tensor, " members"]
-    kept: list[Tensor]
+    @property
+    def engine(self) -> str: ...
+
+    @property
+    def members(self) -> list[int]: ...
+
+    @property
+    def best(self) -> Float[Tensor, " members"]: ...
+
+    @property
+    def kept(self) -> list[Tensor]: ...
 
     def advance(
         self, block: Sequence[Batch], start: int, checked: Sequence[int], held_out: Batch

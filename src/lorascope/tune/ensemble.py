@@ -8,6 +8,7 @@ from torch import Tensor
 from ..adaptation import Adaptation, Domain, Sampler
 from ..errors import SpecError
 from ..theory import Model, check_pair
+from .compiled import EngineName
 from .engine import Observer, Progress
 from .runs import How, run
 from .settings import Member, Setting, bias_names, check_counts, check_member, lora_names, source_of
@@ -29,6 +30,7 @@ def ensemble(
     sampler: Sampler | None = None,
     progress: Progress | None = None,
     observe: Observer | None = None,
+    engine: EngineName = "auto",
 ) -> list[Adaptation[Model]]:
     """Each member is the LoRA run that it would be alone, trained beside the others as one tensor program.
 
@@ -37,8 +39,8 @@ def ensemble(
     Args:
         frozen, target: as in :func:`lora`.
         members: rank, rates and seed of each run.
-        steps, batch, domain, samples, sampler, validate_every, progress, observe: as in :func:`lora`; ``observe`` gets
-            one loss a member.
+        steps, batch, domain, samples, sampler, validate_every, progress, observe, engine: as in :func:`lora`;
+            ``observe`` gets one loss a member.
         generator: of the held-out batch, then of the batches.
 
     Returns:
@@ -72,5 +74,5 @@ def ensemble(
         )
         for member in members
     ]
-    how = How(steps, batch, domain, samples, sampler, validate_every, progress, observe)
+    how = How(steps, batch, domain, samples, sampler, validate_every, progress, observe, engine)
     return run(frozen, target, settings, "lora", how, source_of(generator))

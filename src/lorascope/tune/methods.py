@@ -9,6 +9,7 @@ from torch import Tensor
 from ..adaptation import Adaptation, Domain, Sampler, check_ranks
 from ..errors import SpecError
 from ..theory import Model, check_pair
+from .compiled import EngineName
 from .engine import Observer, Progress
 from .runs import How, run
 from .settings import (
@@ -44,6 +45,7 @@ def lora(
     validate_every: int = 1,
     progress: Progress | None = None,
     observe: Observer | None = None,
+    engine: EngineName = "auto",
 ) -> Adaptation[Model]:
     """Adapters trained by Adam on the mean squared error to the target, ``min E ||f(x) - fbar(x)||^2 / D``.
 
@@ -70,6 +72,7 @@ def lora(
             one look, at the end, and the last parameters are returned.
         progress: called with the share of the work done and a line about it.
         observe: called with a step and the held-out losses before it, one a run (``lr`` outer, ``weight_decay`` inner).
+        engine: as in :func:`.engine_for`.
 
     Returns:
         The adaptation; its certificate bounds the error on the whole domain, however the steps went, and leaves the
@@ -92,7 +95,7 @@ def lora(
         names = lora_names(frozen)
         allowed = {name: number for name, number in allowed.items() if name in names}
     trained = Setting(ranks=allowed, biases=tuple(bias_names(frozen)) if tune_bias else ())
-    how = How(steps, batch, domain, samples, sampler, validate_every, progress, observe)
+    how = How(steps, batch, domain, samples, sampler, validate_every, progress, observe, engine)
     return _best(frozen, target, "lora", trained, lr, weight_decay, how, generator)
 
 
@@ -112,12 +115,13 @@ def full(
     validate_every: int = 1,
     progress: Progress | None = None,
     observe: Observer | None = None,
+    engine: EngineName = "auto",
 ) -> Adaptation[Model]:
     """Every weight matrix trained whole, by Adam; the differences are returned as adapters (A the identity).
 
     Args:
         frozen, target, lr, weight_decay, tune_bias, steps, batch, domain, samples, sampler, generator, validate_every,
-            progress, observe: as in :func:`lora`.
+            progress, observe, engine: as in :func:`lora`.
 
     Raises:
         ShapeError, SpecError: input that says nothing usable, before any work is done.
@@ -130,7 +134,7 @@ def full(
     """
     check_pair(frozen, target)
     trained = Setting(full=tuple(weight_names(frozen)), biases=tuple(bias_names(frozen)) if tune_bias else ())
-    how = How(steps, batch, domain, samples, sampler, validate_every, progress, observe)
+    how = How(steps, batch, domain, samples, sampler, validate_every, progress, observe, engine)
     return _best(frozen, target, "full", trained, lr, weight_decay, how, generator)
 
 
@@ -151,13 +155,14 @@ def last_layers(
     validate_every: int = 1,
     progress: Progress | None = None,
     observe: Observer | None = None,
+    engine: EngineName = "auto",
 ) -> Adaptation[Model]:
     """The last layers trained whole, by Adam, weights and biases; all before them stay as they are.
 
     Args:
         layers: how many, counted from the end; of a transformer, blocks, with the output matrix.
         frozen, target, lr, weight_decay, tune_bias, steps, batch, domain, samples, sampler, generator, validate_every,
-            progress, observe: as in :func:`lora`.
+            progress, observe, engine: as in :func:`lora`.
 
     Raises:
         ShapeError, SpecError: input that says nothing usable, before any work is done.
@@ -175,7 +180,7 @@ def last_layers(
     names = layer_names(frozen, layers)
     whole = tuple(name for name in weight_names(frozen) if name in names)
     trained = Setting(full=whole, biases=tuple(name for name in bias_names(frozen) if tune_bias and name in names))
-    how = How(steps, batch, domain, samples, sampler, validate_every, progress, observe)
+    how = How(steps, batch, domain, samples, sampler, validate_every, progress, observe, engine)
     return _best(frozen, target, f"last {layers} layers", trained, lr, weight_decay, how, generator)
 
 
@@ -194,12 +199,13 @@ def biases(
     validate_every: int = 1,
     progress: Progress | None = None,
     observe: Observer | None = None,
+    engine: EngineName = "auto",
 ) -> Adaptation[Model]:
     """All biases trained by Adam, and nothing else (BitFit).
 
     Args:
         frozen, target, lr, weight_decay, steps, batch, domain, samples, sampler, generator, validate_every, progress,
-            observe: as in :func:`lora`.
+            observe, engine: as in :func:`lora`.
 
     Raises:
         ShapeError, SpecError: input that says nothing usable, before any work is done.
@@ -211,7 +217,7 @@ def biases(
     {}
     """
     check_pair(frozen, target)
-    how = How(steps, batch, domain, samples, sampler, validate_every, progress, observe)
+    how = How(steps, batch, domain, samples, sampler, validate_every, progress, observe, engine)
     trained = Setting(biases=tuple(bias_names(frozen)))
     return _best(frozen, target, "biases", trained, lr, weight_decay, how, generator)
 

@@ -16,6 +16,7 @@ from ..optim import LayeredGradient, fitting
 from ..theory import Model
 from .batches import Batches
 from .certificate import Judge
+from .compiled import CompiledChunk, Engine, EngineName, Rows, engine_for, load
 from .engine import Chunk, Objective, Observer, Progress, TorchChunk, train
 from .layout import Layout
 from .settings import Setting
@@ -36,6 +37,7 @@ class How:
     validate_every: int
     progress: Progress | None
     observe: Observer | None
+    engine: EngineName
 
 
 def run(
@@ -74,11 +76,11 @@ def _run(
     best_only: bool,
 ) -> list[Adaptation[Model]]:
     started = perf_counter()
+    engine = engine_for(frozen, how.engine)
     judge = Judge(frozen, target, how.domain)
     lowest = _lowest(frozen, settings)
     batches = Batches(frozen, target, how.batch, how.samples, how.sampler, generator, _prefix(frozen, lowest))
-    groups = _groups(frozen, settings, batches)
-    chunks = [_chunk(frozen, [settings[member] for member in members], members, lowest) for members in groups]
+    chunks = _chunks(frozen, settings, lowest, batches, engine)
     still = _loss_of(frozen, batches, lowest)
     losses = torch.full((len(settings),), still, dtype=torch.float64)
     train([chunk for chunk, _ in chunks], batches, how.steps, how.validate_every, losses, how.progress, how.observe)
@@ -135,6 +137,23 @@ def _loss_of(frozen: Model, batches: Batches, lowest: int) -> float:
         return float((model(inputs) - targets).square().mean())
 
 
+def _chunks(
+    frozen: Model, settings: Sequence[Setting], lowest: int, batches: Batches, engine: Engine
+) -> list[tuple[Chunk, Layout]]:
+    """All members that train anything."""
+    if engine.name == "torch":
+        groups = _groups(frozen, settings, batches)
+        return [_chunk(frozen, [settings[member] for member in members], members, lowest) for members in groups]
+    library, rows = load().library, Rows()
+    assert isinstance(frozen, FNN) and library is not None
+    chunks: list[tuple[Chunk, Layout]] = []
+    for members in _alike(settings):
+        chosen = [settings[member] for member in members]
+        layout = Layout.of(chosen)
+        chunks.append((CompiledChunk(library, frozen, layout, chosen, members, lowest, rows), layout))
+    return chunks
+
+
 def _groups(frozen: Model, settings: Sequence[Setting], batches: Batches) -> list[list[int]]:
     """Members that are worked on together: of one layout, and of ranks as equal as can be, for less padding."""
     rows = batches.batch
@@ -142,17 +161,22 @@ def _groups(frozen: Model, settings: Sequence[Setting], batches: Batches) -> lis
         most = fitting([layer.weight.shape[0] for layer in frozen.linears], rows, frozen.linears[0].weight)
     else:
         most = fitting_transformers(frozen, rows, batches.validation[0].shape[-2])
+    groups: list[list[int]] = []
+    for members in _alike(settings):
+        count = math.ceil(len(members) / most)
+        bounds = [len(members) * index // count for index in range(count + 1)]
+        groups += [members[start:stop] for start, stop in pairwise(bounds)]
+    return groups
+
+
+def _alike(settings: Sequence[Setting]) -> list[list[int]]:
+    """The members of each layout, lowest ranks first."""
     order = sorted(range(len(settings)), key=lambda member: sum(settings[member].ranks.values()))
     alike: dict[tuple[object, ...], list[int]] = {}
     for member in order:
         if Layout.of([settings[member]]).names:
             alike.setdefault(Layout.key(settings[member]), []).append(member)
-    groups: list[list[int]] = []
-    for members in alike.values():
-        count = math.ceil(len(members) / most)
-        bounds = [len(members) * index // count for index in range(count + 1)]
-        groups += [members[start:stop] for start, stop in pairwise(bounds)]
-    return groups
+    return list(alike.values())
 
 
 def _chunk(frozen: Model, settings: Sequence[Setting], members: list[int], lowest: int) -> tuple[Chunk, Layout]:

@@ -9,6 +9,7 @@ from ..networks import draw_pair
 from .constructed import constructed, refined
 from .gradient import allocation, gradient
 from .measured import Measured, Spec
+from .proximity import distance
 from .whole import biases, full, last_layers
 
 __all__ = ["cell"]
@@ -42,4 +43,5 @@ def cell(spec: Spec, device: str = "cpu") -> list[Measured]:
     compute = allocation if "allocation" in spec else METHODS[method]
     with threads_for(spec["width"]):
         frozen, target = draw_pair(spec)
-        return compute(spec, frozen, target, device)
+        found = compute(spec, frozen, target, device)
+        return [*found, distance(spec, frozen, target, found)] if spec.get("measure") == "proximity" else found

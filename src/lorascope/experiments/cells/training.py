@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...theory import Model
-from ..networks import generator_for
+from ..networks import generator_for, sampler_for
 from .measured import Spec
 
 __all__ = ["Watch", "grid_metrics", "prepared", "rates_of", "step_settings", "trained_metrics"]
@@ -39,7 +39,8 @@ def prepared(spec: Spec, frozen: Model, target: Model, device: str) -> tuple[Mod
 def step_settings(spec: Spec) -> dict[str, Any]:
     """Arguments that all functions of ``tune`` with a grid of rates share."""
     settings = {key: spec[key] for key in ("lr", "weight_decay", "steps", "batch", "validate_every")}
-    return settings | {"generator": generator_for("training", **spec)}
+    source = generator_for("training", **spec)
+    return settings | {"generator": source, "sampler": sampler_for(spec, source)}
 
 
 def rates_of(spec: Spec) -> list[tuple[float, float]]:

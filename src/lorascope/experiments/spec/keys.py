@@ -67,9 +67,12 @@ class Key:
 SUITE_KEYS: Mapping[str, Key] = {
     "heads": Key(models=("transformer",), needed=True),
     "tokens": Key(models=("transformer",), needed=True),
+    "enough": Key(measures=("proximity",), needed=True),
 }
 SCALE_KEYS: Mapping[str, Key] = {
     "ranks": Key(measures=("error", "certificate", "proximity")),
+    "levels": Key(measures=("proximity",), needed=True),
+    "dtypes": Key(measures=("exactness",), needed=True, cell="dtype", each=True),
     "layers": Key(methods=("last-layers",), needed=True, each=True),
 }
 

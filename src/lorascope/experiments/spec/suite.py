@@ -24,21 +24,22 @@ def _distinct(values: list[T]) -> list[T]:
 
 
 def _at_most_width(rank: int, info: ValidationInfo) -> int:
-    width = _known(info).width
-    if width is not None and rank > width:
+    known = _known(info).width
+    width = min(info.data.get("widths") or [known or rank])
+    if rank > width:
         raise ValueError(f"must be a rank of at most the width {width}, got {rank}")
     return rank
 
 
 def _fits_depths(layers: int, info: ValidationInfo) -> int:
-    for _, frozen in _known(info).depths:
+    for frozen in _frozen_depths(info):
         if layers > frozen:
             raise ValueError(f"must be at most the frozen depth {frozen}, got {layers}")
     return layers
 
 
 def _one_a_layer(ranks: list[int], info: ValidationInfo) -> list[int]:
-    for _, frozen in _known(info).depths:
+    for frozen in _frozen_depths(info):
         if len(ranks) != frozen:
             raise ValueError(f"must have one rank for each of {frozen} frozen layers, got {len(ranks)}: {ranks}")
     return ranks
@@ -51,6 +52,9 @@ Layers = Annotated[int, Field(ge=0), AfterValidator(_fits_depths)]
 Allocation = Annotated[list[Rank], AfterValidator(_one_a_layer)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Level = Annotated[float, Field(gt=0, le=1)]
+Init = Literal["random", "pretrained"]
+Precision = Literal["float32", "float64"]
 Distinct = Annotated[list[T], AfterValidator(_distinct)]
 Some = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
 
@@ -90,7 +94,7 @@ class Pretrain(_Table):
 
     lr: Rate = 1e-3
     steps: Count = 1000
-    level: Annotated[float, Field(gt=0, le=1)] = 1 / 3
+    level: Level = 1 / 3
 
 
 class Scale(_Table):
@@ -98,6 +102,9 @@ class Scale(_Table):
 
     Attributes:
         seeds: one pair of networks each.
+        widths, depths, inits: in place of the suite's own.
+        levels: of pretraining, in place of the suite's own.
+        dtypes: of the networks.
         ranks: of all adapters alike.
         allocations: ranks layer by layer, for the gradient method.
         layers: how many of the last layers are tuned.
@@ -108,6 +115,11 @@ class Scale(_Table):
     """
 
     seeds: Some[Seed] = [0, 1, 2, 3, 4]
+    widths: Distinct[Count] = []
+    depths: Distinct[Depths] = []
+    inits: Distinct[Init] = []
+    levels: Distinct[Level] | None = None
+    dtypes: Distinct[Precision] | None = None
     ranks: Distinct[Rank] = Field(default=[], validate_default=True)
     allocations: Distinct[Allocation] = Field(default=[], validate_default=True)
     layers: Distinct[Layers] = Field(default=[], validate_default=True)
@@ -116,7 +128,7 @@ class Scale(_Table):
     steps: Count = 5000
     batch: Count = 256
     validate_every: Annotated[int, Field(ge=0)] = 1
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Precision = "float32"
     test_inputs: Count = 5000
     profile: Literal["fast", "full"] = "full"
 
@@ -149,6 +161,7 @@ class Suite(_Table):
         methods: what adapts it.
         tune_bias: whether the gradient methods train biases; both to compare.
         heads, tokens: of transformers, and of their inputs.
+        enough: mean squared error at which a rank counts as enough.
         pretrain: of pretrained frozen networks.
         scales: scale -> how much of it.
     """
@@ -161,11 +174,12 @@ class Suite(_Table):
     activation: Literal["relu", "identity"]
     bias: bool
     depths: Some[Depths]
-    inits: Some[Literal["random", "pretrained"]]
+    inits: Some[Init]
     methods: Some[Method]
     tune_bias: Some[bool]
     heads: Count | None = None
     tokens: Count | None = None
+    enough: Rate | None = None
     pretrain: Pretrain = Pretrain()
     scales: Annotated[dict[ScaleName, Scale], Field(min_length=1)]
 
@@ -175,6 +189,13 @@ class Suite(_Table):
         if activation != "relu" and "transformer" in _known(info).models:
             raise ValueError(f'must be "relu" for the model "transformer", got {activation!r}')
         return activation
+
+    @field_validator("inits")
+    @classmethod
+    def _at_levels(cls, inits: list[Init], info: ValidationInfo) -> list[Init]:
+        if info.data.get("measure") == "proximity" and inits != ["pretrained"]:
+            raise ValueError(f'must be ["pretrained"] for the measure "proximity", got {inits}')
+        return inits
 
     @field_validator("methods")
     @classmethod
@@ -202,6 +223,11 @@ class Suite(_Table):
         if info.data.get("bias") and False in tuned and fixed:
             raise ValueError(f"must be [true], since {', '.join(fixed)} set biases; got false in it")
         return tuned
+
+
+def _frozen_depths(info: ValidationInfo) -> list[int]:
+    own = cast("list[Depths]", info.data.get("depths") or [])
+    return [one.frozen for one in own] or [frozen for _, frozen in _known(info).depths]
 
 
 def _known(info: ValidationInfo) -> Facts:

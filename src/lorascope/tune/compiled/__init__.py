@@ -1,0 +1,7 @@
+"""The steps of small fully connected networks in C++, built by the machine's own compiler; torch is the other way."""
+
+from .build import load
+from .choose import Engine, EngineName, engine_for
+from .chunk import CompiledChunk, Rows
+
+__all__ = ["CompiledChunk", "Engine", "EngineName", "Rows", "engine_for", "load"]

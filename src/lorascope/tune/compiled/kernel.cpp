@@ -1,0 +1,379 @@
+// Adam on many adapted fully connected networks, one after the other, each through a whole block of batches.
+//
+// A network is small enough to stay in the first-level cache with some rows of a batch, and that is all there is to the
+// speed: nothing is written that another member could push out. z_l = act((W_l + B_l A_l) z_{l-1} + b_l).
+//
+// Matrices lie row by row, rows padded with zeros to whole groups of 16. B is kept transposed, as A is. All sums run in
+// an order that is fixed by the shapes alone, so that every CPU finds the same bits; hence no -ffast-math, no libm.
+
+#include "lanes.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <new>
+#include <vector>
+
+extern "C" {
+
+enum Kind : int32_t { FIXED, ADAPTED, WHOLE };
+
+struct Layer {
+    int32_t inputs, outputs;
+    int32_t kind, shifted;                 // shifted: the bias is trained
+    int64_t right, left, weight, bias;     // places of A, B transposed, W and b in a member's state
+    const float *frozen, *turned, *fixed;  // (outputs, inputs), (inputs, outputs), (outputs)
+};
+
+struct Batch {
+    const float *inputs, *targets;  // (rows, inputs), (rows, outputs)
+    int64_t rows;
+};
+
+struct Job {
+    const Layer* layers;
+    int32_t depth, relu, members, steps, decoupled, unused;
+    int64_t size;                             // of a member's state
+    int64_t done;                             // steps before these
+    float *state, *first, *second, *kept;     // (members, size)
+    float* best;                              // (members)
+    const int32_t* ranks;                     // (members, depth)
+    const double *rates, *left_rates, *decay; // (members)
+    const Batch* batches;                     // (steps)
+    const uint8_t* checked;                   // (steps): whether to validate before the step
+    Batch held_out;
+    float* losses;                            // (checks, members)
+};
+}
+
+namespace {
+
+enum { ROWS = 64 };  // of a batch that go through the network together
+constexpr double BETA1 = 0.9, BETA2 = 0.999;
+constexpr float EPSILON = 1e-8f;
+
+INLINE long padded(long count) { return (count + GROUP - 1) / GROUP * GROUP; }
+
+// Rows of a product between matrices that have zeros up to there.
+INLINE int tiled(long count) { return (int)(count + TILE - 1) / TILE * TILE; }
+
+// out[i, :] = start[i, :] + sum_k left[i, k] right[k, :]; with FLIPPED it is left[k, i].
+struct Product {
+    const float* left;
+    long stride;  // of left
+    const float* right;
+    long width;  // of right and out
+    const float* start;
+    long start_stride;  // 0: the same for all rows
+    float* out;
+    int rows, inner;
+};
+
+// `finish(value, place)` is what is stored at out[place]. INNER: what `inner` is, and GROUP what stride is, or 0.
+template <int COUNT, bool FLIPPED, int INNER, class Finish>
+INLINE void tile(const Product& p, long i, long column, Finish finish) {
+    const long stride = INNER ? (long)GROUP : p.stride;
+    const int inner = INNER ? INNER : p.inner;
+    Lanes sum[COUNT][VECTORS];
+    for (int r = 0; r < COUNT; r++)
+        for (int v = 0; v < VECTORS; v++)
+            sum[r][v] = p.start ? load(p.start + (i + r) * p.start_stride + column + v * LANES) : Lanes{};
+    const float* left = p.left + (FLIPPED ? i : i * stride);
+    const float* right = p.right + column;
+#pragma GCC unroll 16
+    for (int k = 0; k < inner; k++, right += p.width) {
+        Lanes row[VECTORS];
+        for (int v = 0; v < VECTORS; v++) row[v] = load(right + v * LANES);
+#pragma GCC unroll 16
+        for (int r = 0; r < COUNT; r++) {
+            const Lanes factor = splat(FLIPPED ? left[k * stride + r] : left[r * stride + k]);
+            for (int v = 0; v < VECTORS; v++) sum[r][v] = fma(factor, row[v], sum[r][v]);
+        }
+    }
+    for (int r = 0; r < COUNT; r++)
+        for (int v = 0; v < VECTORS; v++) {
+            const long place = (i + r) * p.width + column + v * LANES;
+            store(p.out + place, finish(sum[r][v], place));
+        }
+}
+
+template <bool FLIPPED, int INNER, class Finish>
+void tiles(const Product& p, Finish finish) {
+    for (long column = 0; column < p.width; column += GROUP) {
+        long i = 0;
+        for (; i + TILE <= p.rows; i += TILE) tile<TILE, FLIPPED, INNER>(p, i, column, finish);
+        for (; i < p.rows; i++) tile<1, FLIPPED, INNER>(p, i, column, finish);
+    }
+}
+
+template <bool FLIPPED, class Finish>
+INLINE void multiply(const Product& p, Finish finish) {
+    if (!FLIPPED && p.inner == GROUP && p.stride == GROUP)
+        tiles<FLIPPED, GROUP>(p, finish);
+    else
+        tiles<FLIPPED, 0>(p, finish);
+}
+
+constexpr auto as_is = [](Lanes value, long) { return value; };
+
+// With the zeros that the rows of the result end in.
+void transpose(const float* from, int rows, int columns, float* to) {
+    const long width = padded(columns), height = padded(rows);
+    for (long i = 0; i < height; i++)
+        for (int k = 0; k < columns; k++) to[k * height + i] = from[i * width + k];
+}
+
+// To the power of a whole number, by multiplications alone, which are the same on every machine.
+double power(double base, int64_t exponent) {
+    double result = 1;
+    for (; exponent; exponent /= 2, base *= base)
+        if (exponent % 2) result *= base;
+    return result;
+}
+
+class Memory {
+   public:
+    float* take(long count) {
+        blocks_.emplace_back(padded(count) + GROUP);
+        const auto address = reinterpret_cast<uintptr_t>(blocks_.back().data());
+        return reinterpret_cast<float*>((address + 63) / 64 * 64);
+    }
+
+   private:
+    std::vector<std::vector<float>> blocks_;
+};
+
+// What a layer works with: weights as they are now, hidden values of some rows, gradients.
+struct Work {
+    const Layer* layer;
+    long in, out;                 // padded widths
+    const float *weight, *bias;   // (outputs, inputs), (outputs)
+    const float* turned;          // weight transposed
+    float *merged, *merged_turned;
+    float *hidden;                // (ROWS, outputs), after the activation
+    float *grad, *grad_bias;      // of weight and bias, summed over the rows so far
+};
+
+class Trainer {
+   public:
+    explicit Trainer(const Job& job) : job_(job), work_(job.depth) {
+        long widest = 0, most = 0;
+        for (int l = 0; l < job.depth; l++) {
+            Work& w = work_[l];
+            w.layer = &job.layers[l];
+            w.in = padded(w.layer->inputs), w.out = padded(w.layer->outputs);
+            w.merged = memory_.take(w.out * w.in), w.merged_turned = memory_.take(w.out * w.in);
+            w.hidden = memory_.take(ROWS * w.out);
+            w.grad = memory_.take(w.out * w.in), w.grad_bias = memory_.take(w.out);
+            widest = std::max({widest, w.in, w.out});
+            most = std::max(most, w.in * w.out);
+        }
+        for (lowest_ = 0; lowest_ < job.depth - 1 && !trained(work_[lowest_]);) lowest_++;
+        for (float*& buffer : back_) buffer = memory_.take(ROWS * widest);
+        for (int m = 0; m < job.members; m++)
+            for (int l = 0; l < job.depth; l++)
+                most = std::max(most, widest * padded(job.ranks[(long)m * job.depth + l]));
+        grad_turned_ = memory_.take(most), grad_factor_ = memory_.take(most);
+    }
+
+    void run(int member) {
+        member_ = member;
+        state_ = job_.state + member * job_.size;
+        ranks_ = job_.ranks + (long)member * job_.depth;
+        merge();
+        float* losses = job_.losses + member;
+        for (int step = 0; step < job_.steps; step++) {
+            if (job_.checked[step]) {
+                keep(*losses = (float)loss(job_.held_out));
+                losses += job_.members;
+            }
+            if (job_.batches) {
+                descend(job_.batches[step], job_.done + step + 1);
+                merge();
+            }
+        }
+    }
+
+   private:
+    static bool trained(const Work& w) { return w.layer->kind != FIXED || w.layer->shifted; }
+
+    void merge() {
+        for (int l = 0; l < job_.depth; l++) {
+            Work& w = work_[l];
+            const Layer& layer = *w.layer;
+            w.bias = layer.shifted ? state_ + layer.bias : layer.fixed;
+            w.weight = layer.frozen, w.turned = layer.turned;
+            if (layer.kind == WHOLE) {
+                w.weight = state_ + layer.weight, w.turned = w.merged_turned;
+                transpose(w.weight, layer.outputs, layer.inputs, w.merged_turned);
+            } else if (layer.kind == ADAPTED) {
+                const float *a = state_ + layer.right, *b = state_ + layer.left;
+                w.weight = w.merged, w.turned = w.merged_turned;
+                const Product turned{a, w.in, b, w.out, layer.turned, w.out, w.merged_turned, tiled(layer.inputs), ranks_[l]};
+                multiply<true>(turned, as_is);
+                if (l > lowest_)  // the gradient goes no further down
+                    multiply<true>({b, w.out, a, w.in, layer.frozen, w.in, w.merged, tiled(layer.outputs), ranks_[l]}, as_is);
+            }
+        }
+    }
+
+    void forward(const float* inputs, int rows) {
+        for (Work& w : work_) {
+            const Product p{inputs, w.in, w.turned, w.out, w.bias, 0, w.hidden, rows, w.layer->inputs};
+            if (job_.relu)
+                multiply<false>(p, [](Lanes value, long) { return positive(value); });
+            else
+                multiply<false>(p, as_is);
+            inputs = w.hidden;
+        }
+    }
+
+    double loss(const Batch& batch) {
+        const Work& top = work_.back();
+        double sum = 0;
+        for (int64_t row = 0; row < batch.rows; row += ROWS) {
+            const int rows = (int)std::min<int64_t>(ROWS, batch.rows - row);
+            forward(batch.inputs + row * work_[0].in, rows);
+            sum += squares(top.hidden, batch.targets + row * top.out, rows * top.out);
+        }
+        return sum / ((double)batch.rows * top.layer->outputs);
+    }
+
+    static double squares(const float* values, const float* targets, long count) {
+        Lanes sum[VECTORS] = {};
+        for (long i = 0; i < count; i += GROUP)
+            for (int v = 0; v < VECTORS; v++) {
+                const Lanes gap = load(values + i + v * LANES) - load(targets + i + v * LANES);
+                sum[v] = fma(gap, gap, sum[v]);
+            }
+        return total(sum);
+    }
+
+    void keep(float loss) {
+        if (!(loss < job_.best[member_])) return;
+        job_.best[member_] = loss;
+        memcpy(job_.kept + member_ * job_.size, state_, job_.size * sizeof(float));
+    }
+
+    void descend(const Batch& batch, int64_t count) {
+        const Work& top = work_.back();
+        for (Work& w : work_) {
+            std::fill_n(w.grad, w.out * w.in, 0.0f);
+            std::fill_n(w.grad_bias, w.out, 0.0f);
+        }
+        for (int64_t row = 0; row < batch.rows; row += ROWS) {
+            const int rows = (int)std::min<int64_t>(ROWS, batch.rows - row);
+            const float* inputs = batch.inputs + row * work_[0].in;
+            forward(inputs, rows);
+            gaps(batch.targets + row * top.out, rows * top.out);
+            backward(inputs, rows);
+        }
+        update(2 / ((double)batch.rows * top.layer->outputs), count);
+    }
+
+    // The gradient by the last layer's output before its activation, but for a factor that `update` knows.
+    void gaps(const float* targets, long count) {
+        const float* values = work_.back().hidden;
+        for (long i = 0; i < count; i += LANES) {
+            const Lanes value = load(values + i), gap = value - load(targets + i);
+            store(back_[0] + i, job_.relu ? (value <= 0 ? Lanes{} : gap) : gap);
+        }
+    }
+
+    void backward(const float* inputs, int rows) {
+        float *up = back_[0], *down = back_[1];
+        for (int l = job_.depth - 1; l >= lowest_; l--, std::swap(up, down)) {
+            Work& w = work_[l];
+            const float* below = l ? work_[l - 1].hidden : inputs;
+            if (w.layer->kind != FIXED) {
+                multiply<true>({up, w.out, below, w.in, w.grad, w.in, w.grad, tiled(w.layer->outputs), rows}, as_is);
+            }
+            if (w.layer->shifted) add_rows(up, rows, w.out, w.grad_bias);
+            if (l == lowest_) break;
+            const Product p{up, w.out, w.weight, w.in, nullptr, 0, down, rows, w.layer->outputs};
+            if (job_.relu)
+                multiply<false>(p, [=](Lanes value, long i) { return load(below + i) <= 0 ? Lanes{} : value; });
+            else
+                multiply<false>(p, as_is);
+        }
+    }
+
+    static void add_rows(const float* values, int rows, long width, float* sums) {
+        for (long column = 0; column < width; column += LANES) {
+            Lanes sum[4] = {};  // rows 0, 4, 8, ...; 1, 5, 9, ...: one addition need not wait for the other
+            for (int row = 0; row < rows; row++) sum[row % 4] += load(values + row * width + column);
+            store(sums + column, load(sums + column) + ((sum[0] + sum[1]) + (sum[2] + sum[3])));
+        }
+    }
+
+    void update(double scale, int64_t count) {
+        scale_ = splat((float)scale);
+        decay_ = splat((float)job_.decay[member_]);
+        const double first = 1 - power(BETA1, count);
+        const double rate = job_.rates[member_], left_rate = job_.left_rates[member_];
+        spread_ = splat((float)(1 / std::sqrt(1 - power(BETA2, count))));
+        for (int l = lowest_; l < job_.depth; l++) {
+            const Work& w = work_[l];
+            const Layer& layer = *w.layer;
+            if (layer.kind == ADAPTED) {
+                const float *a = state_ + layer.right, *b = state_ + layer.left;
+                const int rank = ranks_[l];
+                transpose(w.grad, layer.outputs, layer.inputs, grad_turned_);
+                // of both before either moves
+                float* grad_left = grad_factor_;
+                multiply<false>({a, w.in, grad_turned_, w.out, nullptr, 0, grad_left, tiled(rank), layer.inputs}, as_is);
+                float* grad_right = grad_turned_;
+                multiply<false>({b, w.out, w.grad, w.in, nullptr, 0, grad_right, tiled(rank), layer.outputs}, as_is);
+                adam(layer.right, grad_right, rank * w.in, rate, first);
+                adam(layer.left, grad_left, rank * w.out, left_rate, first);
+            }
+            if (layer.kind == WHOLE) adam(layer.weight, w.grad, layer.outputs * w.in, rate, first);
+            if (layer.shifted) adam(layer.bias, w.grad_bias, w.out, rate, first);
+        }
+    }
+
+    // Decoupled decay shrinks the parameter, the other kind is part of the gradient.
+    void adam(int64_t place, const float* gradient, long count, double rate, double correction) {
+        float *p = state_ + place, *m = job_.first + member_ * job_.size + place;
+        float* v = job_.second + member_ * job_.size + place;
+        const Lanes step = splat((float)(rate / correction)), shrink = splat((float)(1 - rate * decay_[0]));
+        const Lanes first = splat((float)(1 - BETA1)), beta2 = splat((float)BETA2);
+        const Lanes second = splat((float)(1 - BETA2)), epsilon = splat(EPSILON);
+        for (long i = 0; i < count; i += LANES) {
+            Lanes value = load(p + i), grad = load(gradient + i) * scale_;
+            if (job_.decoupled)
+                value *= shrink;
+            else
+                grad = fma(value, decay_, grad);
+            const Lanes mean = load(m + i), moved = fma(first, grad - mean, mean);
+            const Lanes spread = fma(second * grad, grad, beta2 * load(v + i));
+            store(m + i, moved);
+            store(v + i, spread);
+            store(p + i, value - step * moved / fma(root(spread), spread_, epsilon));
+        }
+    }
+
+    const Job& job_;
+    Memory memory_;
+    std::vector<Work> work_;
+    int lowest_, member_ = 0;
+    float* state_ = nullptr;
+    const int32_t* ranks_ = nullptr;
+    float *back_[2], *grad_turned_, *grad_factor_;
+    Lanes scale_, decay_, spread_;
+};
+
+}  // namespace
+
+// Returns 0, or 1 where there is no memory left.
+extern "C" int lorascope_train(const Job* job) {
+    try {
+        const NoSubnormals mode;
+        Trainer trainer(*job);
+        for (int member = 0; member < job->members; member++) trainer.run(member);
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+}
