@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import re
 
 import numpy as np
@@ -197,31 +196,23 @@ def test_exactness_by_layers_and_format():
 
 
 def test_distances_and_the_ranks_that_are_enough():
-    rows = written("proximity")
     distances = {}
     for row in ROWS["proximity"]:
         if row["metric"] == "frozen_mse":
-            level = json.loads(row["spec"]).get("pretrain", {}).get("level", 1.0)
-            distances.setdefault(level, []).append(row["value"])
-    at = {level: float(np.median(some)) for level, some in distances.items()}
+            distances.setdefault(json.loads(row["spec"])["pretrain"]["level"], []).append(row["value"])
 
     def place(of, *_):
-        return at[of.get("pretrain", {}).get("level", 1.0)]
+        return np.median(distances[of["pretrain"]["level"]])
 
-    errors = expected("proximity", "test_mse", lambda of: f"{NAMES[of['method']]}, by rank",
+    def enough(of, _rank):
+        return f"enough: {method(of, None)}"
+
+    points = expected("proximity", "test_mse", lambda of: f"{method(of, None)}, by rank",
                       lambda _, rank: f"rank {rank}", place)  # fmt: skip
-    same(found([row for row in rows if row["panel"].endswith("by rank")]), errors)
-    enough = {}
-    for row in ROWS["proximity"]:
-        if row["metric"] == "test_mse":
-            of = json.loads(row["spec"])
-            key = NAMES[of["method"]], place(of), of["seed"]
-            reached = row["rank"] if row["value"] <= 1e-3 else math.inf
-            enough[key] = min(enough.get(key, math.inf), reached)
-    for name, x, _ in enough:
-        some = [value for key, value in enough.items() if key[:2] == (name, x)]
-        (row,) = [row for row in rows if row["line"] == f"enough: {name}" and float(row["x"]) == pytest.approx(x)]
-        assert float(row["y"]) == np.median(some)
+    points |= expected("proximity", "rank_enough", lambda _: "rank that it takes", enough, place)
+    needed = expected("proximity", "rank_needed", lambda _: "rank that it takes", lambda *_: "for exactness", place)
+    assert {numbers[3] for numbers in needed.values()} == {6}  # both methods', of the same three networks
+    same(found(written("proximity")), points | {key: (*numbers[:3], 3) for key, numbers in needed.items()})
 
 
 def test_that_check_would_notice_another_median():
