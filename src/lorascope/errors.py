@@ -2,6 +2,7 @@
 
 __all__ = [
     "AssumptionError",
+    "CheckpointError",
     "LorascopeError",
     "MissingExtraError",
     "RankError",
@@ -24,6 +25,10 @@ class RankError(LorascopeError, ValueError):
 
 class SpecError(LorascopeError, ValueError):
     """Input that says nothing usable: an empty domain, weights that are not finite, samples of no size."""
+
+
+class CheckpointError(LorascopeError, ValueError):
+    """Model files that cannot be used: missing, damaged, pickled, not finite, or of two architectures."""
 
 
 class MissingExtraError(LorascopeError, ImportError):

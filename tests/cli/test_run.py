@@ -159,7 +159,7 @@ def test_a_cell_that_fails_is_exit_code_1(quick, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["fn"], "SUITE must be one of bias, depth, final-layers, fnn, fnn-depths, linear, rank-allocation, or a file"),
+        (["fn"], f"SUITE must be one of {', '.join(suite_names())}, or a file"),
         (["none.toml"], "found no file none.toml"),
         (["fnn", "--scale", "huge"], "'huge' is not one of 'smoke', 'medium', 'paper'"),
         (["fnn", "--workers", "-1"], "'--workers': Input should be greater than or equal to 0"),

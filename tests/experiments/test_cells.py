@@ -133,10 +133,10 @@ def test_pretraining_stops_at_its_level(generator):
 def test_a_rank_that_fails_leaves_the_others(monkeypatch):
     whole = construct.paper
 
-    def fails_at_one(frozen, target, rank):
+    def fails_at_one(frozen, target, rank, **how):
         if rank == 1:
             raise AssumptionError("Lemma 1", "a singular value", 0.0, 1e-9)
-        return whole(frozen, target, rank)
+        return whole(frozen, target, rank, **how)
 
     monkeypatch.setattr(construct, "paper", fails_at_one)
     first, second = cell(spec_of("paper", init="random"))

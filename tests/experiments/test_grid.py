@@ -12,12 +12,17 @@ from lorascope.records import cell_name
 # depths x inits x seeds x (cells of all methods), at the scale "paper"
 SIZES = {
     "bias": 1 * 2 * 5 * 2,
+    "certificates": 2 * 1 * 5 * 3,
     "depth": 13 * 1 * 5 * 1,
+    "exactness": (4 * 9) * 1 * 5 * (2 * 2),
     "final-layers": 1 * 2 * 5 * (1 + 7),
     "fnn": 1 * 2 * 5 * 4,
     "fnn-depths": 2 * 2 * 5 * 4,
     "linear": 1 * 2 * 5 * 3,
+    "methods": 2 * 2 * 5 * (1 + 2 + 1 + 1),
+    "proximity": 1 * 9 * 5 * 2,
     "rank-allocation": 1 * 2 * 5 * 5,
+    "tfn": 2 * 2 * 5 * 4,
 }
 
 

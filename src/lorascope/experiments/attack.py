@@ -60,10 +60,11 @@ def attacked_error(
     points, size = _starts(domain, shape, generator)
     largest = 0.0
     for stride in _strides(size, steps):
-        points.requires_grad_()
-        errors = error_norms(model, target, points)
+        with torch.enable_grad():  # wherever this is called
+            points.requires_grad_()
+            errors = error_norms(model, target, points)
+            (slope,) = torch.autograd.grad(errors.sum(), points)
         largest = max(largest, float(errors.detach().max()))
-        (slope,) = torch.autograd.grad(errors.sum(), points)
         # one length for all tokens of an input: they rise together
         over = tuple(range(1, slope.ndim))
         step = stride * slope / slope.norm(dim=over, keepdim=True).clamp(min=1e-300)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import SpecError
-from ..records import Provenance, Row, cell_name, done, failed_row, ok_rows, provenance, sweep, write_part
+from ..records import Provenance, Row, cell_name, done, failed_row, ok_rows, provenance, shared, sweep, write_part
 from .cells import Measured
 from .cells import cell as paper_cell
 from .grid import effort, grid
@@ -73,7 +73,8 @@ def run(
 ) -> Ran:
     """Compute a suite's cells, each recorded as it ends; those recorded before are not computed again.
 
-    A run killed at any moment goes on where it stopped when it is started again, and ends with the same table.
+    A cell that another suite has recorded in the same folder is taken from there. A run killed at any moment goes on
+    where it stopped when it is started again, and ends with the same table.
 
     Args:
         suite, scale: what to compute.
@@ -99,6 +100,10 @@ def run(
     _check(workers, device, executor)
     sweep(results)
     recorded = done(results, suite.name)  # even for one cell alone: nothing is added to records that cannot be read
+    if only is None:
+        for name, rows in shared(results, suite.name, set(specs) - recorded).items():
+            write_part(results, rows)
+            recorded.add(name)
     todo = {name: specs[name] for name in wanted if only is not None or name not in recorded}
     origin = provenance(device)
     failures: list[Failure] = []

@@ -5,7 +5,7 @@ from .check import checked
 from .medians import Measurement, Median, Spread, measurements, medians, quantile, spreads
 from .provenance import Provenance, provenance
 from .read import read
-from .resume import done
+from .resume import done, shared
 from .rows import failed_row, ok_rows
 from .schema import COLUMNS, SCHEMA, SCHEMA_VERSION, Column, Row
 from .write import part_name, sweep, write_part
@@ -33,6 +33,7 @@ __all__ = [
     "provenance",
     "quantile",
     "read",
+    "shared",
     "spreads",
     "sweep",
     "write_part",

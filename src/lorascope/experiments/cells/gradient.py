@@ -8,6 +8,7 @@ from ...theory import Model
 from ..networks import generator_for, sampler_for
 from .evaluate import lora_metrics
 from .measured import Measured, Spec, row
+from .notes import notes
 from .training import Watch, grid_metrics, prepared, rates_of, step_settings, trained_metrics
 
 __all__ = ["allocation", "gradient"]
@@ -24,8 +25,9 @@ def gradient(spec: Spec, frozen: Model, target: Model, device: str) -> list[Meas
         for lr, decay in rates
     ]
     watch, started, source = Watch(), perf_counter(), generator_for("training", **spec)
+    pair = prepared(spec, frozen, target, device)
     found = tune.ensemble(
-        *prepared(spec, frozen, target, device),
+        *pair,
         members,
         spec["steps"],
         spec["batch"],
@@ -40,7 +42,7 @@ def gradient(spec: Spec, frozen: Model, target: Model, device: str) -> list[Meas
         best = watch.best(range(index * len(rates), (index + 1) * len(rates)))
         metrics = trained_metrics(watch, best, rates[best - index * len(rates)])
         metrics |= lora_metrics(spec, found[best], target, [rank] * spec["frozen_depth"])
-        rows.append(row(spec, rank, metrics, seconds))
+        rows.append(row(spec, rank, metrics, seconds, notes(spec, pair[0], found[best], target)))
     return rows
 
 
@@ -48,6 +50,7 @@ def allocation(spec: Spec, frozen: Model, target: Model, device: str) -> list[Me
     """LoRA with a rank for each layer, at all rates in one batched program."""
     ranks = {f"layers.{index}.weight": rank for index, rank in enumerate(spec["allocation"])}
     watch = Watch()
-    found = tune.lora(*prepared(spec, frozen, target, device), ranks=ranks, observe=watch, **step_settings(spec))
+    pair = prepared(spec, frozen, target, device)
+    found = tune.lora(*pair, ranks=ranks, observe=watch, **step_settings(spec))
     metrics = grid_metrics(spec, watch) | lora_metrics(spec, found, target, spec["allocation"])
-    return [row(spec, None, metrics, found.seconds)]
+    return [row(spec, None, metrics, found.seconds, notes(spec, pair[0], found, target))]

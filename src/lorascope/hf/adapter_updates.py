@@ -1,0 +1,148 @@
+"""What an adapter does to each parameter of its base."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .adapter_files import AdapterFiles, scale_of
+from .naming import Source
+from .slots import Slot
+from .stored import Stored
+
+__all__ = ["Update", "adapter_updates"]
+
+_FACTOR = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.(weight|bias))?$")
+
+
+@dataclass(frozen=True)
+class Update:
+    """The change of one parameter.
+
+    Attributes:
+        shape: of the parameter, as the model has it.
+        dtype: of what the adapter stores.
+        whole: the value itself rather than a difference.
+        rank: of a difference; 0 for a value or a bias.
+        load: reads it, in float64.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    whole: bool
+    rank: int
+    load: Callable[[], Tensor]
+
+    def applied(self, base: Source | None) -> Tensor:
+        """The parameter's value once the adapter is added, in float64."""
+        if self.whole:
+            return self.load()
+        assert base is not None
+        return base.load().double().add_(self.load())
+
+
+def adapter_updates(adapter: AdapterFiles, slots: Sequence[Slot]) -> dict[str, Update]:
+    """Every parameter that an adapter changes.
+
+    Args:
+        adapter: opened.
+        slots: of the base's model.
+
+    Returns:
+        By the parameters' names.
+
+    Raises:
+        CheckpointError: a tensor that fits no parameter.
+
+    Cost O(tensors).
+    """
+    by_name = {name: slot for slot in slots for name in (slot.name, *slot.tied)}
+    values: dict[str, Update] = {}
+    sums: dict[str, Update] = {}
+    unknown: list[str] = []
+    for key, stored in adapter.tensors.items():
+        match = _FACTOR.match(key)
+        if match is not None and match[3] == "B" and match[4] != "bias":
+            continue  # read with its A
+        slot, update = _one(adapter, key, stored, by_name, slots)
+        if slot is None or update is None:
+            unknown.append(key)
+            continue
+        kept = values if update.whole else sums
+        # a tied parameter's second name repeats the first one's factors
+        if slot.name not in kept or key.startswith(f"{slot.module}."):
+            kept[slot.name] = update
+    if unknown:
+        raise CheckpointError(
+            f"{adapter.name} has {len(unknown)} tensors that fit no parameter of its base, such as {unknown[0]}; "
+            f"name the model the adapter was made for"
+        )
+    # PEFT may store an embedding's base beside its factors
+    both = {name: _added(values[name], sums[name]) for name in values.keys() & sums.keys()}
+    return {**values, **sums, **both}
+
+
+def _one(
+    adapter: AdapterFiles, key: str, stored: Stored, by_name: dict[str, Slot], slots: Sequence[Slot]
+) -> tuple[Slot | None, Update | None]:
+    match = _FACTOR.match(key)
+    if match is None:
+        return by_name.get(key.replace(".base_layer.", ".")), _value(stored)
+    module, embedding, _, ending = match.groups()
+    if ending == "bias":
+        scale = _scale(adapter, module, adapter.tensors[f"{module}.lora_A.weight"].shape[0])
+        return by_name.get(f"{module}.bias"), Update(stored.shape, stored.dtype, False, 0, _scaled(stored, scale))
+    slot = _target(module, by_name, slots)
+    return slot, None if slot is None else _product(adapter, module, embedding or "", slot)
+
+
+def _added(value: Update, change: Update) -> Update:
+    return Update(value.shape, value.dtype, True, change.rank, lambda: value.load().add_(change.load()))
+
+
+def _value(stored: Stored) -> Update:
+    return Update(stored.shape, stored.dtype, True, 0, lambda: stored.load().double())
+
+
+def _scaled(stored: Stored, scale: float) -> Callable[[], Tensor]:
+    return lambda: stored.load().double() * scale
+
+
+def _scale(adapter: AdapterFiles, module: str, rank: int) -> float:
+    return scale_of(adapter.config, module.replace(".base_layer", ""), rank)
+
+
+def _target(module: str, by_name: dict[str, Slot], slots: Sequence[Slot]) -> Slot | None:
+    """The matrix that a module's factors change; for stacked experts, which of them the nesting means."""
+    plain = by_name.get(f"{module}.weight")
+    if plain is not None:
+        return plain
+    depth = module.count(".base_layer")
+    owner = module.replace(".base_layer", "")
+    experts = [slot for slot in slots if slot.kind == "expert" and slot.module == owner]
+    # the module's first parameter is wrapped first, so it lies deepest
+    return experts[len(experts) - 1 - depth] if depth < len(experts) else None
+
+
+def _product(adapter: AdapterFiles, module: str, embedding: str, slot: Slot) -> Update:
+    ending = "" if embedding else ".weight"
+    left, right = (adapter.tensors.get(f"{module}.lora_{embedding}{side}{ending}") for side in "BA")
+    if left is None or right is None:
+        raise CheckpointError(f"{adapter.name} has only one factor of {module}; save it again")
+    experts = slot.shape[0] if slot.kind == "expert" else 1
+    rank = right.shape[0] // experts
+    target = slot.name if slot.kind == "expert" else module
+    scale = _scale(adapter, target, rank)
+
+    def load() -> Tensor:
+        b, a = left.load().double(), right.load().double()
+        if slot.kind == "expert":
+            b = b.reshape(b.shape[0], rank, experts).permute(2, 0, 1)  # experts, out, rank
+            a = a.reshape(experts, rank, a.shape[1])  # experts, rank, in
+        delta = (b @ a) * scale
+        return delta.transpose(-1, -2) if slot.transposed or embedding else delta
+
+    return Update(slot.shape, left.dtype, False, rank, load)

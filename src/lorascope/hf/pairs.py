@@ -1,0 +1,237 @@
+"""Two checkpoints, parameter by parameter: never more than one of them in memory."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .adapter_files import AdapterFiles, adapted_class, open_adapter
+from .adapter_updates import adapter_updates
+from .checkpoint import ADAPTER_CONFIG, Checkpoint, find_folder, open_checkpoint
+from .naming import Source, recipes
+from .slots import Kind, Slot, model_class, skeleton, slots_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["LeftOut", "Models", "Pair", "open_models"]
+
+_SHOWN = 3  # faults that a message names
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One parameter in the base and in the tuned model, read when asked for.
+
+    Attributes:
+        slot: which parameter, and of what kind.
+        shape: in the tuned model, as stored; a grown vocabulary has more rows than the base.
+        base_shape: in the base; None where the base does not have it (a new head).
+        base_dtype, tuned_dtype: as stored; base_dtype None where the base does not have it.
+        load_base, load_tuned: read the value as stored.
+    """
+
+    slot: Slot
+    shape: tuple[int, ...]
+    base_shape: tuple[int, ...] | None
+    base_dtype: torch.dtype | None
+    tuned_dtype: torch.dtype
+    load_base: Callable[[], Tensor] | None
+    load_tuned: Callable[[], Tensor]
+
+    @property
+    def name(self) -> str:
+        return self.slot.name
+
+    @property
+    def module(self) -> str:
+        return self.slot.module
+
+    @property
+    def kind(self) -> Kind:
+        return self.slot.kind
+
+    @property
+    def grown(self) -> int:
+        """Rows the tuned model has and the base does not."""
+        return 0 if self.base_shape is None else self.shape[0] - self.base_shape[0]
+
+    def base(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Value in the base, in the shape of the tuned model: rows it does not have, or all, are zero."""
+        if self.load_base is None:
+            return torch.zeros(self.shape, dtype=dtype)
+        value = self.load_base().to(dtype)
+        if not self.grown:
+            return value
+        return torch.cat([value, value.new_zeros(self.grown, *self.shape[1:])])
+
+    def tuned(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Value in the tuned model."""
+        return self.load_tuned().to(dtype)
+
+    def difference(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Tuned minus base, oriented (out, in), for experts (experts, out, in).
+
+        Raises:
+            CheckpointError: a value that is not finite.
+        """
+        return self.oriented(self.tuned(dtype).sub_(self.base(dtype)))
+
+    def oriented(self, value: Tensor) -> Tensor:
+        """A value as stored, turned to (out, in)."""
+        return value.transpose(-1, -2) if self.slot.transposed else value
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that no adapter carries, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Models:
+    """A base and a tuned model, opened.
+
+    Attributes:
+        base: the base's files.
+        tuned: the tuned model's files; an adapter's are its own.
+        model: the tuned model's class with its configuration, on the meta device.
+        pairs: every parameter that an adapter could carry, in the model's order.
+        left_out: parameters of other kinds that may have changed, and tensors that only one side has.
+    """
+
+    base: Checkpoint
+    tuned: "Checkpoint | AdapterFiles"
+    model: "PreTrainedModel"
+    pairs: list[Pair]
+    left_out: list[LeftOut]
+
+
+def open_models(base: str, tuned: str) -> Models:
+    """Open two checkpoints and match their parameters; reads headers alone.
+
+    Args:
+        base: folder or hub name.
+        tuned: folder or hub name of a full model, or the folder of a PEFT adapter of the base.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        CheckpointError: files that cannot be used, or models of two architectures.
+        MissingExtraError: transformers or peft is not installed.
+
+    Cost O(tensors).
+    """
+    frozen = open_checkpoint(base)
+    if (find_folder(tuned) / ADAPTER_CONFIG).is_file():
+        return _with_adapter(frozen, open_adapter(tuned))
+    target = open_checkpoint(tuned)
+    model = skeleton(target, model_class(target))
+    slots = slots_of(model)
+    have, unused = recipes(target.tensors, model)
+    given, unused_base = recipes(frozen.tensors, _base_skeleton(frozen, model, slots))
+    missing = [slot.name for slot in slots if _find(slot, have) is None]
+    if missing:
+        raise CheckpointError(
+            f"{tuned} must have every weight of a {type(model).__name__}, missing: {_few(missing)}; save it again"
+        )
+    pairs: list[Pair] = []
+    left_out = [LeftOut(key, "the tuned model's class does not use it") for key in (*unused, *unused_base)]
+    for slot in slots:
+        value, old = _find(slot, have), _find(slot, given)
+        assert value is not None
+        if slot.kind == "other":
+            if old is None or not torch.equal(old.load(), value.load()):
+                left_out.append(LeftOut(slot.name, slot.reason))
+            continue
+        pairs.append(_pair(slot, old, value.shape, value.dtype, value.load))
+    return Models(frozen, target, model, pairs, left_out)
+
+
+def _with_adapter(frozen: Checkpoint, adapter: AdapterFiles) -> Models:
+    model = skeleton(frozen, adapted_class(adapter, frozen))
+    slots = slots_of(model)
+    given, unused = recipes(frozen.tensors, model)
+    updates = adapter_updates(adapter, slots)
+    left_out = [LeftOut(key, "the adapted model's class does not use it") for key in unused]
+    pairs: list[Pair] = []
+    for slot in slots:
+        old, update = _find(slot, given), updates.get(slot.name)
+        if update is None and (old is None or slot.kind == "other"):
+            continue
+        if update is None:
+            assert old is not None
+            pairs.append(_pair(slot, old, old.shape, old.dtype, old.load))
+            continue
+        if old is None and not update.whole:
+            raise CheckpointError(
+                f"{adapter.name} changes {slot.name}, which {frozen.name} does not have; name its base"
+            )
+        shape = update.shape if update.whole or old is None else old.shape
+        pairs.append(_pair(slot, old, shape, update.dtype, lambda u=update, o=old: u.applied(o)))
+    return Models(frozen, adapter, model, pairs, left_out)
+
+
+def _pair(
+    slot: Slot, old: Source | None, shape: tuple[int, ...], dtype: torch.dtype, load: Callable[[], Tensor]
+) -> Pair:
+    """A head whose base has another number of outputs is new: there is nothing to add a difference to."""
+    if old is not None and not _fits(old.shape, shape):
+        old = None
+    if old is None:
+        return Pair(slot, shape, None, None, dtype, None, load)
+    return Pair(slot, shape, old.shape, old.dtype, dtype, old.load, load)
+
+
+def _fits(old: Sequence[int], new: Sequence[int]) -> bool:
+    """Equal, but for rows added at the end."""
+    return tuple(old[1:]) == tuple(new[1:]) and old[0] <= new[0]
+
+
+def _find(slot: Slot, sources: dict[str, Source]) -> Source | None:
+    return next((sources[name] for name in (slot.name, *slot.tied) if name in sources), None)
+
+
+def _base_skeleton(frozen: Checkpoint, model: "PreTrainedModel", slots: Sequence[Slot]) -> "PreTrainedModel":
+    """The tuned model's class with the base's configuration, whose parameters must be the same.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    if frozen.model_type != model.config.model_type:
+        raise CheckpointError(
+            f"base and tuned model must be of one architecture, got {frozen.model_type} and "
+            f"{model.config.model_type}; name the model that the tuned one was made from"
+        )
+    other = skeleton(frozen, type(model))
+    shapes = {slot.name: slot for slot in slots_of(other)}
+    faults = [f"{slot.name} only in the tuned model" for slot in slots if slot.name not in shapes]
+    faults += [f"{name} only in the base" for name in shapes if name not in {slot.name for slot in slots}]
+    for slot in slots:
+        old = shapes.get(slot.name)
+        rows_may_differ = slot.kind in {"head", "embedding"} or (slot.kind == "bias" and slot.module in _heads(slots))
+        if old is None or old.shape == slot.shape:
+            continue
+        if not (rows_may_differ and (slot.kind != "embedding" or _fits(old.shape, slot.shape))):
+            faults.append(f"{slot.name} has shape {list(old.shape)} in the base, {list(slot.shape)} in the tuned model")
+    if faults:
+        raise CheckpointError(
+            f"base and tuned model must be of one architecture, but {_few(faults)}; "
+            f"name the model that the tuned one was made from"
+        )
+    return other
+
+
+def _heads(slots: Sequence[Slot]) -> set[str]:
+    return {slot.module for slot in slots if slot.kind == "head"}
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return "; ".join(names[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

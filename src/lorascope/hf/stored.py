@@ -1,0 +1,85 @@
+"""Tensors of safetensors files: what the header says of them, and one at a time in memory."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ..errors import CheckpointError
+
+__all__ = ["Stored", "read_header"]
+
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+_LENGTH = 8  # bytes that hold the header's length
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a file.
+
+    Attributes:
+        file: the safetensors file.
+        key: its name there.
+        shape: as stored.
+        dtype: as stored.
+    """
+
+    file: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def load(self) -> Tensor:
+        """The tensor, as stored.
+
+        Raises:
+            CheckpointError: it holds a value that is not finite.
+        """
+        with safe_open(self.file, framework="pt") as file:
+            tensor = file.get_tensor(self.key)
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise CheckpointError(
+                f"weights must be finite, got {bad} NaN or infinite values in {self.key} of {self.file}; "
+                f"save the model again, or take another checkpoint of the run"
+            )
+        return tensor
+
+
+def read_header(file: Path) -> dict[str, Stored]:
+    """What a safetensors file holds, without reading the tensors.
+
+    Raises:
+        CheckpointError: no such format, a truncated file, or a quantised type.
+
+    Cost O(tensors).
+    """
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(_LENGTH), "little")
+            if length > size - _LENGTH:
+                raise ValueError("the header is cut off")
+            entries = json.loads(stream.read(length))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{file} must be a safetensors file, but {error}; download or save it again") from None
+    entries.pop("__metadata__", None)
+    end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    if size != _LENGTH + length + end:
+        raise CheckpointError(
+            f"{file} must have {_LENGTH + length + end} bytes, has {size}: it is truncated or damaged; "
+            f"download or save it again"
+        )
+    unknown = sorted({entry["dtype"] for entry in entries.values()} - _DTYPES.keys())
+    if unknown:
+        raise CheckpointError(
+            f"weights must be float64, float32, float16 or bfloat16, got {', '.join(unknown)} in {file}; "
+            f"dequantise the model first"
+        )
+    return {key: Stored(file, key, tuple(entry["shape"]), _DTYPES[entry["dtype"]]) for key, entry in entries.items()}

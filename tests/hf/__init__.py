@@ -1,0 +1,1 @@
+"""Tests of real checkpoints; all need the extra [hf]."""

@@ -1,0 +1,227 @@
+"""Every parameter of two checkpoints, matched, as the models themselves have it."""
+
+import json
+
+import peft
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+
+from hf import tiny
+from lorascope.errors import CheckpointError
+from lorascope.hf import open_models
+from lorascope.hf.slots import slots_of
+
+pytestmark = pytest.mark.hf
+
+
+@pytest.mark.parametrize("case", tiny.CASES)
+@pytest.mark.parametrize("shards", ["1GB", "20KB"])
+def test_every_parameter_is_read_as_transformers_reads_it(case, shards, tmp_path):
+    base, tuned = tiny.make(case), tiny.tune(tiny.make(case))
+    folders = [tiny.save(base, tmp_path / "base"), tiny.save(tuned, tmp_path / "tuned", max_shard_size=shards)]
+    models = open_models(*folders)
+    have, given = dict(tuned.named_parameters()), dict(base.named_parameters())
+    unfit = {name for name in have if case == "vit" and name.startswith("vit.embeddings")}
+    assert {pair.name for pair in models.pairs} == have.keys() - unfit
+    assert models.left_out == []  # unchanged
+    for pair in models.pairs:
+        assert torch.equal(pair.tuned(), have[pair.name])
+        assert torch.equal(pair.base(), given[pair.name])
+        turned = (have[pair.name] - given[pair.name]).detach()
+        assert torch.equal(pair.difference(), turned.T if pair.kind == "conv1d" else turned)
+
+
+def test_kinds():
+    def kinds(case):
+        return {slot.name: slot.kind for slot in slots_of(tiny.make(case))}
+
+    llama, mixtral, bert = kinds("llama"), kinds("mixtral"), kinds("bert")
+    assert llama["lm_head.weight"] == "head"
+    assert llama["model.layers.0.self_attn.q_proj.bias"] == "bias"
+    assert llama["model.norm.weight"] == "norm"
+    assert mixtral["model.layers.0.mlp.experts.gate_up_proj"] == "expert"
+    assert mixtral["model.layers.0.mlp.gate.weight"] == "whole"
+    assert bert["classifier.weight"] == "head"
+    assert bert["bert.pooler.dense.weight"] == "linear"
+    assert kinds("gpt2")["transformer.h.0.attn.c_attn.weight"] == "conv1d"
+    assert kinds("vit")["vit.embeddings.cls_token"] == "other"
+
+
+def test_tied_weights_are_one_pair(tmp_path):
+    models = open_models(*tiny.pair("t5", tmp_path))
+    embeddings = [pair for pair in models.pairs if "shared" in pair.name]
+    assert len(embeddings) == 1
+    assert set(embeddings[0].slot.tied) == {
+        "encoder.embed_tokens.weight",
+        "decoder.embed_tokens.weight",
+        "lm_head.weight",
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_its_dtype(dtype, tmp_path):
+    models = open_models(*tiny.pair("qwen2", tmp_path, dtype=dtype))
+    assert {pair.tuned_dtype for pair in models.pairs} == {dtype}
+    assert models.pairs[3].difference().dtype == torch.float32
+
+
+@pytest.mark.parametrize("case", ["llama", "llama-tied"])
+def test_a_grown_vocabulary(case, tmp_path):
+    base = tiny.make(case)
+    tuned = tiny.tune(tiny.make(case, vocab_size=103))
+    models = open_models(tiny.save(base, tmp_path / "base"), tiny.save(tuned, tmp_path / "tuned"))
+    grown = {pair.name: pair.grown for pair in models.pairs if pair.grown}
+    names = {"model.embed_tokens.weight", "lm_head.weight"} if case == "llama" else {"model.embed_tokens.weight"}
+    assert grown == dict.fromkeys(names, 3)
+    pair = next(pair for pair in models.pairs if pair.grown)
+    assert torch.equal(pair.difference()[100:], pair.tuned()[100:])
+
+
+def test_a_bare_encoder_is_the_base_of_a_classifier(tmp_path):
+    tuned = tiny.tune(tiny.make("bert"))
+    folders = tiny.save(tiny.make("bert").bert, tmp_path / "base"), tiny.save(tuned, tmp_path / "tuned")
+    models = open_models(*folders)
+    assert [pair.name for pair in models.pairs if pair.load_base is None] == ["classifier.weight", "classifier.bias"]
+    assert len(models.pairs) == len(list(tuned.parameters()))
+
+
+def test_a_head_of_another_size_is_new(tmp_path):
+    tuned = tiny.tune(tiny.make("bert", num_labels=2))
+    models = open_models(tiny.save(tiny.make("bert"), tmp_path / "base"), tiny.save(tuned, tmp_path / "tuned"))
+    assert [pair.name for pair in models.pairs if pair.load_base is None] == ["classifier.weight", "classifier.bias"]
+
+
+def test_convolutions_and_bare_parameters_are_listed_where_they_changed(tmp_path):
+    tuned = tiny.make("vit")
+    with torch.no_grad():
+        tuned.vit.embeddings.cls_token += 1
+        tuned.vit.embeddings.patch_embeddings.projection.weight += 1
+    models = open_models(tiny.save(tiny.make("vit"), tmp_path / "base"), tiny.save(tuned, tmp_path / "tuned"))
+    reasons = {entry.name.rpartition("embeddings.")[2]: entry.reason for entry in models.left_out}
+    assert reasons.keys() == {"cls_token", "projection.weight"}
+    assert "Conv2d" in reasons["projection.weight"]
+    assert "bare parameter" in reasons["cls_token"]
+
+
+ADAPTERS = {
+    "llama": {"target_modules": ["q_proj", "up_proj", "embed_tokens"], "rank_pattern": {"up_proj": 2},
+              "alpha_pattern": {r"layers\.1.*up_proj": 5}, "modules_to_save": ["norm", "lm_head"], "use_rslora": True},
+    "gpt2": {"target_modules": ["c_attn", "c_proj"], "bias": "lora_only", "fan_in_fan_out": True},
+    "bert": {"target_modules": ["query", "dense"], "lora_bias": True, "modules_to_save": ["classifier"]},
+    "mixtral": {"target_modules": ["q_proj"], "target_parameters": ["experts.gate_up_proj", "experts.down_proj"],
+                "rank_pattern": {"experts.down_proj": 2}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ADAPTERS)
+@pytest.mark.filterwarnings("ignore")  # what PEFT says of these settings
+def test_an_adapter_is_read_as_peft_merges_it(case, tmp_path):
+    base = tiny.save(tiny.make(case), tmp_path / "base")
+    adapted = peft.get_peft_model(tiny.make(case), peft.LoraConfig(r=3, lora_alpha=6, **ADAPTERS[case]))
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    merged = dict(adapted.merge_and_unload().named_parameters())
+    models = open_models(base, str(tmp_path / "adapter"))
+    assert {pair.name for pair in models.pairs} == merged.keys()
+    changed = 0
+    for pair in models.pairs:
+        assert torch.allclose(pair.tuned(), merged[pair.name], atol=1e-6), pair.name
+        changed += not torch.equal(pair.tuned(), pair.base())
+    assert changed >= 4
+
+
+def nan_in(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def cut_early(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def pickled(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def lose_tensor(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def anonymous(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": None}))
+
+
+def foreign(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["OwnModel"]}))
+
+
+FAULTS = {
+    nan_in: "1 NaN or infinite", cut: "truncated", cut_early: "cut off", pickled: "pickle",
+    lose_tensor: "model.norm.weight", anonymous: "architectures", foreign: "OwnModel",
+}  # fmt: skip
+
+
+def read_all(base, tuned):
+    for pair in open_models(base, tuned).pairs:
+        pair.difference()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_damaged_models_are_refused_in_one_line(fault, tmp_path):
+    base, tuned = tiny.pair("llama", tmp_path)
+    fault(tmp_path / "tuned")
+    with pytest.raises(CheckpointError, match=FAULTS[fault]) as caught:
+        read_all(base, tuned)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_shards_are_named(tmp_path):
+    base = tiny.save(tiny.make("llama"), tmp_path / "base")
+    tuned = tiny.save(tiny.make("llama"), tmp_path / "tuned", max_shard_size="20KB")
+    next((tmp_path / "tuned").glob("model-00003*")).unlink()
+    with pytest.raises(CheckpointError, match="model-00003"):
+        open_models(base, tuned)
+
+
+def test_two_architectures(tmp_path):
+    base = tiny.save(tiny.make("llama"), tmp_path / "llama")
+    with pytest.raises(CheckpointError, match="llama and qwen2"):
+        open_models(base, tiny.save(tiny.make("qwen2"), tmp_path / "qwen2"))
+    with pytest.raises(CheckpointError, match=r"layers\.2.*only in the tuned.*and \d+ more"):
+        open_models(base, tiny.save(tiny.make("llama", num_hidden_layers=3), tmp_path / "deeper"))
+    with pytest.raises(CheckpointError, match=r"shape \[64, 32\] in the base, \[48, 32\]"):
+        open_models(base, tiny.save(tiny.make("llama", intermediate_size=48), tmp_path / "narrower"))
+
+
+def test_what_is_no_model(tmp_path, monkeypatch):
+    base = tiny.save(tiny.make("llama"), tmp_path / "base")
+    for name, message in {
+        str(tmp_path / "nowhere"): "found no folder",
+        str(tmp_path / "base" / "config.json"): "got the file",
+        str(tmp_path): "config.json",
+    }.items():
+        with pytest.raises(CheckpointError, match=message):
+            open_models(base, name)
+
+
+def test_a_hub_name_offline(monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="hub cannot be reached"):
+        open_models("some-owner/some-model", str(tmp_path))
