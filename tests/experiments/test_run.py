@@ -46,6 +46,22 @@ def test_a_suite_from_end_to_end(tmp_path):
     assert run(suite, "smoke", tmp_path).computed == 0
 
 
+def test_a_cell_that_another_suite_has_is_taken_from_there(tmp_path, whole):
+    other = parse_suite(QUICK | {"name": "other", "methods": ["paper"]}, "other")
+    assert run(other, "smoke", tmp_path).computed == 5
+    assert run(SUITE, "smoke", tmp_path).computed == 5
+    assert table(tmp_path).filter(suite="quick").equals(whole)
+    # seconds too: the computation was the other's
+    taken = read(tmp_path).filter(method="paper")
+    assert sorted(taken.filter(suite="quick")["seconds"]) == sorted(taken.filter(suite="other")["seconds"])
+
+
+def test_failed_rows_of_another_suite_are_not_taken(tmp_path):
+    other = parse_suite(QUICK | {"name": "other"}, "other")
+    assert len(run(other, "smoke", tmp_path, cell=faulty.fails).failures) == 2
+    assert run(SUITE, "smoke", tmp_path).computed == 2
+
+
 def test_what_is_done_is_not_done_again(tmp_path, whole):
     told = []
     run(SUITE, "smoke", tmp_path, only=NAMES[3])

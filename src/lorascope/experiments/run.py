@@ -23,6 +23,7 @@ from ..records import (
     ok_rows,
     provenance,
     read,
+    shared,
     sweep,
     write_part,
 )
@@ -88,7 +89,8 @@ def run(
 ) -> Ran:
     """Compute a suite's cells, each recorded as it ends; those recorded before are not computed again.
 
-    A run killed at any moment goes on where it stopped when it is started again, and ends with the same table.
+    A cell that another suite has recorded in the same folder is taken from there. A run killed at any moment goes on
+    where it stopped when it is started again, and ends with the same table.
 
     Args:
         suite, scale: what to compute.
@@ -115,6 +117,10 @@ def run(
     _check(workers, device, executor)
     sweep(results)
     recorded = done(results, suite.name)  # even for one cell alone: nothing is added to records that cannot be read
+    if only is None:
+        for name, rows in shared(results, suite.name, set(specs) - recorded).items():
+            write_part(results, rows)
+            recorded.add(name)
     todo = {name: specs[name] for name in wanted if only is not None or name not in recorded}
     origin = provenance(device)
     failures: list[Failure] = []

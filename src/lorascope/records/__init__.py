@@ -2,11 +2,11 @@
 
 from .cells import canonical_json, cell_name, cell_seed
 from .check import checked
-from .compare import Change, Comparison, compare
+from .comparison import Change, Comparison, compare
 from .medians import Measurement, Median, Spread, measurements, medians, quantile, spreads
 from .provenance import Provenance, provenance
 from .read import read
-from .resume import done
+from .resume import done, shared
 from .rows import failed_row, ok_rows
 from .schema import COLUMNS, SCHEMA, SCHEMA_VERSION, Column, Row
 from .write import part_name, sweep, write_part
@@ -37,6 +37,7 @@ __all__ = [
     "provenance",
     "quantile",
     "read",
+    "shared",
     "spreads",
     "sweep",
     "write_part",

@@ -37,6 +37,7 @@ class Chart:
         line: the field whose values are lines, or ``"series"``: the series are.
         panel: the fields whose values are panels.
         group: the field whose equal values share a median; the axis's own where empty.
+        once: all runs of a cell say the same, so that one of them counts.
         log: the error axis starts logarithmic.
         decades: of it that are shown at first; what lies below is drawn on its lower edge.
         diagonal: the line on which both axes agree is drawn.
@@ -51,6 +52,7 @@ class Chart:
     line: str = "line"
     panel: tuple[str, ...] = ("scale", "init", "depths")
     group: str = ""
+    once: bool = False
     log: bool = True
     decades: int = 8
     diagonal: bool = False
@@ -68,6 +70,7 @@ ERRORS = (
 )
 ERROR = Chart("Error against rank", RANK, ERRORS, "mean squared error")
 BY_ENTRIES = replace(ERROR, title="Error against trained entries", x=ENTRIES)
+BY_PARAMETERS = replace(BY_ENTRIES, x=Axis("parameters", "trained entries of matrices"))
 BY_ALLOCATION = replace(ERROR, title="Error against the spread of the ranks", x=ALLOCATION)
 BY_DEPTH = replace(
     ERROR,
@@ -101,14 +104,16 @@ BY_DISTANCE = replace(
     panel=("scale", "method", "depths"),
 )  # fmt: skip
 RANK_NEEDED = Chart(
-    "Rank needed against distance", DISTANCE, (Series("rank_needed"),), "rank needed", group="level", log=False,
-    panel=("scale", "method", "depths"),
+    "Rank against distance", DISTANCE,
+    (Series("rank_needed", "for exactness"), Series("rank_enough", "for an error small enough")),
+    "rank that it takes", group="level", once=True, log=False, panel=("scale", "method", "depths"),
 )  # fmt: skip
 EXACT = Chart(
     "Relative error at the rank needed", Axis("rank", "rank needed"), (Series("relative_error"),), "relative error",
     kind="points", line="method", panel=("scale", "model", "dtype"), decades=16,
     note="Every run is a mark: widths, depths and seeds are in what the pointer shows.",
 )  # fmt: skip
+UPDATES = replace(EXACT, title="Norm of the largest update", series=(Series("largest_update"),), y_label="norm")
 CERTIFICATES = Chart(
     "Bounds and errors against rank",
     RANK,
@@ -135,8 +140,8 @@ SPECIAL: dict[str, tuple[Chart, ...]] = {
     "certificates": (CERTIFICATES, BOUND_AGAINST_MEASURED),
     "convergence": (CURVE, replace(ERROR, panel=("scale", "init", "depths"))),
     "depth": (BY_DEPTH,),
-    "exactness": (EXACT, BOUND_AGAINST_MEASURED),
-    "final-layers": (BY_ENTRIES,),
+    "exactness": (EXACT, UPDATES, BOUND_AGAINST_MEASURED),
+    "final-layers": (BY_PARAMETERS,),
     "methods": (BY_ENTRIES,),
     "proximity": (BY_DISTANCE, RANK_NEEDED),
     "rank-allocation": (BY_ALLOCATION,),

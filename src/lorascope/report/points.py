@@ -9,7 +9,7 @@ from statistics import median
 from .charts import Chart
 from .fields import Fields, finite
 
-__all__ = ["Curve", "curves"]
+__all__ = ["Curve", "curves", "once_a_cell"]
 
 Place = float | str  # on the axis
 FIRST = ("paper", "medium", "smoke", "random", "pretrained")  # where words have an order
@@ -37,7 +37,7 @@ def curves(chart: Chart, rows: Sequence[Fields]) -> list[Curve]:
     Cost O(points log points).
     """
     found: dict[tuple[tuple[str, ...], str, str], dict[object, list[tuple[Place, float]]]] = {}
-    for row in rows:
+    for row in once_a_cell(rows) if chart.once else rows:
         panel = tuple(str(row.get(name, "")) for name in chart.panel)
         for one in chart.series:
             line = one.label if chart.line == "series" else str(row.get(chart.line, ""))
@@ -53,6 +53,15 @@ def _order(word: str) -> list[tuple[int, int, str]]:
     if word in FIRST:
         return [(0, FIRST.index(word), "")]
     return [(1, int(part), "") if part.isdecimal() else (2, 0, part) for part in re.split(r"(\d+)", word) if part]
+
+
+def once_a_cell(rows: Sequence[Fields]) -> list[Fields]:
+    """The first run of each cell that gave a result."""
+    first: dict[str, Fields] = {}
+    for row in rows:
+        if row["status"] == "ok":
+            first.setdefault(row["cell"], row)
+    return list(first.values())
 
 
 def _places(chart: Chart, field: str, row: Fields) -> list[tuple[Place, float]]:

@@ -9,10 +9,10 @@ from .fields import Fields
 __all__ = ["DARK", "LIGHT", "Style", "styles"]
 
 # Okabe and Ito's, apart for every kind of colour vision; on dark paper black is white and blue is lighter
-LIGHT = ("#000000", "#cc79a7", "#e69f00", "#0072b2", "#009e73", "#d55e00", "#56b4e9", "#808080")
-DARK = ("#f2f2f2", "#d98fb8", "#e69f00", "#3f9be0", "#12b88a", "#f0762b", "#8fd0f7", "#9a9a9a")
-SYMBOLS = ("circle", "triangle-down", "triangle-up", "square", "diamond", "cross", "x", "star")
-DASHES = ("dash", "dot", "dashdot", "solid", "solid", "dash", "dot", "dashdot")
+LIGHT = ("#000000", "#cc79a7", "#009e73", "#0072b2", "#d55e00", "#e69f00", "#56b4e9", "#808080")
+DARK = ("#f2f2f2", "#d98fb8", "#12b88a", "#3f9be0", "#f0762b", "#e69f00", "#8fd0f7", "#9a9a9a")
+SYMBOLS = ("circle", "triangle-down", "triangle-up", "square", "diamond", "star", "cross", "x")
+DASHES = ("dash", "dot", "dashdot", "solid", "solid", "solid", "solid", "dash")
 METHODS = {
     "gradient": 0, "adam": 0, "paper": 1, "stable": 2, "truncation": 2, "refined": 3, "refined full": 3,
     "last-layers": 4, "full": 5, "biases": 6, "refined fast": 6,

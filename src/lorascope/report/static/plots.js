@@ -307,7 +307,9 @@ Report.makePlots = (changed) => {
     const dash = severalSeries ? ["solid", "dash", "dot", "dashdot"][line.place % 4] : line.style?.dash;
     const shapes = {
       "triangle-down": "M7,3H17L12,12Z", "triangle-up": "M7,11H17L12,2Z", square: "M8,3H16V11H8Z",
-      diamond: "M12,2L17,7L12,12L7,7Z", cross: "M10.5,2H13.5V5.5H17V8.5H13.5V12H10.5V8.5H7V5.5H10.5Z",
+      diamond: "M12,2L17,7L12,12L7,7Z", star: "M12,1.5L13.5,5.4L17.5,5.6L14.4,8.1L15.4,12.1L12,9.9L8.6,12.1L9.6,8.1L6.5,5.6L10.5,5.4Z",
+      x: "M8.5,2.5L12,5.5L15.5,2.5L16.5,3.5L13.5,7L16.5,10.5L15.5,11.5L12,8.5L8.5,11.5L7.5,10.5L10.5,7L7.5,3.5Z",
+      cross: "M10.5,2H13.5V5.5H17V8.5H13.5V12H10.5V8.5H7V5.5H10.5Z",
     };
     const make = (name, attributes) => {
       const made = document.createElementNS("http://www.w3.org/2000/svg", name);

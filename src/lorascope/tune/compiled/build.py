@@ -41,7 +41,7 @@ def load() -> Built:
     """The kernel for this machine; it is looked for once a process."""
     try:
         return _load()
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:  # no home, odd words in $CXX, ...
         return Built(None, f"the kernel could not be built: {_line(error)}")
 
 
@@ -61,13 +61,11 @@ def _load() -> Built:
     vectors, machine = torch.backends.cpu.get_cpu_capability(), platform.machine()
     chosen = flags_for(vectors, machine)
     if chosen is None or os.name != "posix":
-        return Built(
-            None, f"the kernel needs AVX2 or a 64-bit ARM and a POSIX system, this is {machine} with {vectors}"
-        )
+        return Built(None, f"the kernel needs x86-64 with AVX2 or 64-bit ARM, and POSIX; this is {machine}, {vectors}")
     compiler = _compiler()
     if not compiler:
         return Built(None, "no C++ compiler: none of $CXX, c++, g++, clang++ was found")
-    version = _told([*compiler, "--version"]).splitlines()[0]
+    version = _told([*compiler, "--version"]).partition("\n")[0]
     flags = (*FLAGS, *chosen)
     folder = _cache()
     key = _key(version, machine, *compiler, *flags)
@@ -102,11 +100,8 @@ def _digest(path: Path) -> str:
 
 def _kept(folder: Path, key: str) -> Path | None:
     """One that was built before and still is what it was: its name tells its digest."""
-    for path in folder.glob(f"kernel-{key}-*.so"):
-        if path.stem.split("-")[-1] == _digest(path):
-            return path
-        path.unlink(missing_ok=True)
-    return None
+    found = folder.glob(f"kernel-{key}-*.so")
+    return next((path for path in found if path.stem.split("-")[-1] == _digest(path)), None)
 
 
 def _build(compiler: list[str], flags: tuple[str, ...], folder: Path, key: str) -> Path:
@@ -119,7 +114,7 @@ def _build(compiler: list[str], flags: tuple[str, ...], folder: Path, key: str) 
 
 
 def _told(command: list[str]) -> str:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace", timeout=PATIENCE)
     if done.returncode != 0:
         first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
         raise OSError(f"{command[0]} failed with {done.returncode}: {first}")

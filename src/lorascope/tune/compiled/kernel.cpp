@@ -117,9 +117,10 @@ INLINE void multiply(const Product& p, Finish finish) {
 
 constexpr auto as_is = [](Lanes value, long) { return value; };
 
+// With the zeros that the rows of the result end in.
 void transpose(const float* from, int rows, int columns, float* to) {
     const long width = padded(columns), height = padded(rows);
-    for (int i = 0; i < rows; i++)
+    for (long i = 0; i < height; i++)
         for (int k = 0; k < columns; k++) to[k * height + i] = from[i * width + k];
 }
 

@@ -67,7 +67,6 @@ def compare(recorded: Rows, again: Rows) -> Comparison:
 
     >>> old = {"cell": "c", "method": "stable", "rank": 1, "metric": "test_mse", "value": 0.5, "message": "",
     ...        "version": "0.1", "commit": None, "device": "cpu", "status": "ok"}
-    >>> from lorascope.records import compare
     >>> found = compare([old], [old | {"value": 0.5000001, "device": "cuda"}])
     >>> found.same, found.apart
     (True, ('device cpu, now cuda',))
