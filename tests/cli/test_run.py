@@ -15,9 +15,9 @@ import pytest
 from rich.console import Console
 
 from experiments.tiny import QUICK
-from lorascope.cli.run import _report
+from lorascope.cli.tables import print_table
 from lorascope.experiments import grid, load_suite, run, suite_names
-from lorascope.records import Median, cell_name, read
+from lorascope.records import Median, cell_name, read, write_part
 
 COMMAND = Path(sys.executable).parent / "lorascope"
 
@@ -83,6 +83,42 @@ def test_one_cell_and_then_the_others(quick, tmp_path):
     assert done.stdout.endswith(f"9 cells computed, 1 recorded before. Records: {folder}\n")
 
 
+def test_a_recorded_cell_computed_again_is_compared(quick, tmp_path):
+    folder = tmp_path / "results"
+    spec = grid(load_suite(str(quick)), "smoke")[0]
+    cell = cell_name(spec)
+    assert "beside its record" not in command(quick, "--results", folder, "--only", cell).stdout
+    done = command(quick, "--results", folder, "--only", cell)
+    assert f"Cell {cell} computed again, beside its record: the same to 1e-5\n" in done.stdout
+    assert re.search(r"test_mse +2 +0 +0 +yes *\n", done.stdout)
+    assert "Differs" not in done.stdout
+    rows = read(folder).to_dicts()
+    for row in rows:
+        row["device"], row["message"] = "abacus", "steps by hand"
+        row["value"] *= 1.01 if row["metric"] == "test_mse" and row["rank"] == 2 else 1
+    write_part(folder, rows)
+    done = command(quick, "--results", folder, "--only", cell)
+    assert done.returncode == 0
+    assert f"Cell {cell} computed again, beside its record: not the same\n" in done.stdout
+    assert re.search(r"test_mse +2 +\S+ +0.0099 +NO *\n", done.stdout)
+    assert re.search(r"validation_mse +2 +0 +0 +yes *\n", done.stdout)
+    assert "Differs: device abacus, now cpu\n" in done.stdout
+    assert re.search(
+        r'Differs: messages of \d+ rows, the first "steps by hand", now "steps by the \w+ engine', done.stdout
+    )
+    assert set(read(folder)["device"]) == {"cpu"}  # the new rows are recorded
+
+
+def test_suites_are_listed_with_their_titles():
+    done = command("--list")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == suite_names()
+    for line, name in zip(lines, suite_names(), strict=True):
+        suite = load_suite(name)
+        assert line.endswith(f" {suite.title} ({', '.join(suite.scales)})")
+
+
 def test_killed_with_its_workers_and_resumed(quick, tmp_path):
     folder = tmp_path / "results"
     arguments = [COMMAND, "run", quick, "--results", folder, "--workers", "2"]
@@ -144,7 +180,7 @@ def test_on_a_terminal_a_bar_tells_the_time_left(quick, tmp_path):
 def test_a_cell_that_fails_is_exit_code_1(quick, tmp_path):
     code = (
         "import sys; from lorascope import construct, errors; from lorascope.cli import main\n"
-        "def fails(*_): raise errors.AssumptionError('Lemma 1', 'a [singular] value', 0, 1)\n"
+        "def fails(*_, **__): raise errors.AssumptionError('Lemma 1', 'a [singular] value', 0, 1)\n"
         "construct.paper = fails; main()"
     )
     arguments = ["run", str(quick), "--results", str(tmp_path / "results")]
@@ -201,7 +237,7 @@ def test_a_suite_with_faults_names_them_all(tmp_path):
 def test_tables_fit_the_terminal(width):
     points = [Median("random", f"1/{depth}", line, "rank 16", 1.5e-29, 5) for depth in (2, 14) for line in LINES]
     console = Console(width=width, record=True, file=io.StringIO())
-    _report(console, points, "Networks")
+    print_table(console, points, "Networks {", "test MSE")
     text = console.export_text()
     if width > 40:  # one column needs as much
         assert "…" not in text

@@ -181,13 +181,27 @@ def medians(table: pl.DataFrame, suite: str, cells: Collection[str], metric: str
 
 def _point(one: Measurement) -> tuple[str, str, str, str]:
     spec = one.spec
+    blocks = " blocks" if spec.get("model") == "transformer" else ""
+    return str(spec["init"]), f"{spec['target_depth']}/{spec['frozen_depth']}{blocks}", _line(spec), _place(one)
+
+
+def _line(spec: Mapping[str, Any]) -> str:
     line = str(spec["method"])
     if spec.get("tune_bias") is False and spec["bias"]:
         line += ", biases fixed"
+    if spec.get("measure") == "proximity":
+        line += f", level {spec['pretrain']['level']:g}"
+    return line
+
+
+def _place(one: Measurement) -> str:
+    spec = one.spec
+    if spec.get("measure") == "exactness":
+        return f"{spec['width']}, {spec['dtype']}"
     if "layers" in spec:
-        at = f"last {spec['layers']}"
-    elif "allocation" in spec:
-        at = "+".join(str(number) for number in spec["allocation"])
-    else:
-        at = f"rank {one.rank}"
-    return str(spec["init"]), f"{spec['target_depth']}/{spec['frozen_depth']}", line, at
+        return f"last {spec['layers']}"
+    if "allocation" in spec:
+        return "+".join(str(number) for number in spec["allocation"])
+    if one.rank is None:
+        return "all"
+    return f"rank {one.rank}"
