@@ -210,8 +210,8 @@ def test_the_pointer_shows_the_run(browser, plain):
         text = page.locator("[data-chart='0'] .plot").first.evaluate(
             "plot => plot.data.find(trace => trace.meta === 'seeds' && trace.name === 'gradient').text[0]"
         )
-        for part in ("gradient: ", "rank: 1", "seed: ", "lr: 0.01", "weight decay: 0", "scale: smoke", "cell: ",
-                     "commit: 0123456789"):  # fmt: skip
+        told = "gradient (Adam LoRA): ", "rank: 1", "seed: ", "lr: 0.01", "weight decay: 0", "scale: smoke", "cell: "
+        for part in (*told, "commit: 0123456789"):
             assert part in text
         page.locator("[data-chart='0'] .plot").first.scroll_into_view_if_needed()
         point = page.locator("[data-chart='0'] .scatterlayer .point").first.bounding_box()

@@ -3,9 +3,11 @@
 import polars as pl
 import pytest
 
-from lorascope.records import failed_row, read
+from lorascope.experiments import grid, load_suite
+from lorascope.records import cell_name, failed_row, read
 from lorascope.report.charts import charts
 from lorascope.report.fields import fields
+from lorascope.report.points import once_a_cell
 from lorascope.report.runs import collect, extra_keys
 from lorascope.report.suites import command
 
@@ -59,8 +61,9 @@ def test_whatever_else_varies_is_kept_apart(key):
 
 
 def test_what_follows_from_scale_depth_or_method_is_not_kept_apart():
-    cells = [rows_of("s", spec("gradient", depths=(d, 2 * d), scale=scale) | {"train_inputs": 400 * d, "steps": steps},
-                     1, {"test_mse": 1.0}) for d in (1, 2) for scale, steps in (("smoke", 5), ("paper", 9))]  # fmt: skip
+    specs = [spec("gradient", depths=(depth, 2 * depth), scale=scale) | {"train_inputs": 400 * depth, "steps": steps}
+             for depth in (1, 2) for scale, steps in (("smoke", 5), ("paper", 9))]  # fmt: skip
+    cells = [rows_of("s", one, 1, {"test_mse": 1.0}) for one in specs]
     cells.append(rows_of("s", spec("stable"), 1, {"test_mse": 1.0}))
     assert extra_keys(collect(table(*cells))) == []
 
@@ -90,7 +93,7 @@ def mixed(runs, suite, extra=None):
         if chart.kind == "points":
             continue
         seen = set()
-        for row in rows:
+        for row in once_a_cell(rows) if chart.once else rows:
             if chart.kind == "median" and not {chart.x.field, *(one.field for one in chart.series)} & row.keys():
                 continue
             x = None if chart.kind == "curve" else row.get(chart.group, row.get(chart.x.field))
@@ -113,9 +116,6 @@ def test_the_command_computes_the_cell_again():
 
 
 def test_the_cells_of_a_suite_are_found_by_their_commands():
-    from lorascope.experiments import grid, load_suite
-    from lorascope.records import cell_name
-
     one = grid(load_suite("fnn"), "paper")[0]
     rows = rows_of("fnn", one, 1, {"test_mse": 1.0})
     words = command(collect(table(rows))[0]).split()

@@ -99,12 +99,11 @@ def _derived(run: Run) -> Fields:
     bound, width, mse = metrics.get("error_bound"), run.spec.get("width"), metrics.get("test_mse")
     if bound is None:
         return found
-    if mse is not None and mse >= 0 and isinstance(width, int):
+    if mse is not None and not mse < 0 and isinstance(width, int):
         found["rms_error"] = math.sqrt(width * mse)
-    measured = max(
-        (metrics[name] for name in ("largest_error", "attacked_error") if name in metrics),
-        default=found.get("rms_error"),
-    )
+    searched = [metrics[name] for name in ("largest_error", "attacked_error") if name in metrics]
+    # what is no number is no small error
+    measured = max((math.inf if math.isnan(one) else one for one in searched), default=found.get("rms_error"))
     if measured is not None:
         found["measured"] = measured
         if measured > 0:
