@@ -96,8 +96,8 @@ def with_gaps(rows):
 
 
 def with_odd_values(rows):
-    odd = [math.nan, math.inf, -math.inf, 0.0, -1.0]
-    return [one | {"value": odd[place % 5]} if place % 3 == 0 else one for place, one in enumerate(rows)]
+    odd = [math.nan, math.inf, -math.inf, 0.0, -1.0, 1e25, 1e308, 5e-324]
+    return [one | {"value": odd[place % 8]} if place % 3 == 0 else one for place, one in enumerate(rows)]
 
 
 def without_numbers(rows):

@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ..errors import SpecError
-from .axes import Panel, draw_lines, dress, marks
+from .axes import LARGEST, Panel, draw_lines, dress, marks
 from .extent import Extent
 from .frame import Entry, framed
 from .points import Point, as_csv
@@ -147,7 +147,7 @@ def _caption(source: Extent, panels: Sequence[Panel], notes: Sequence[str]) -> s
     said += notes
     for floor in sorted({one.floor for one in panels if any(0 <= point.y < one.floor for point in one.points)}):
         said.append(f"At the lower edge: below {floor:g}.")
-    infinite = sum(point.y == float("inf") for point in points)
+    infinite = sum(point.y > LARGEST for point in points)
     if infinite:
         said.append(f"Arrows at the top: {_counted(infinite, 'median')} that {_are(infinite)} not finite.")
     if source.failed:
