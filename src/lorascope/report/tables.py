@@ -9,6 +9,7 @@ from statistics import median
 
 from .fields import Fields
 from .runs import Run
+from .suites import place as reading_order
 
 __all__ = ["Table", "bounds", "certificates", "exactness", "origins", "short"]
 
@@ -100,7 +101,7 @@ def origins(runs: Sequence[Run]) -> Table:
     """
     lines: list[tuple[str, ...]] = []
     key = [(run.suite, run.scale, run.version, _shortened(run.commit or "-"), run.device) for run in runs]
-    for place in sorted(set(key)):
+    for place in sorted(set(key), key=lambda words: (reading_order(words[0]), words)):
         chosen = [run for run, at in zip(runs, key, strict=True) if at == place]
         lines.append((*place, str(len({run.cell for run in chosen})), f"{sum(run.seconds for run in chosen):.0f}"))
     return Table(("suite", "scale", "version", "commit", "device", "cells#", "seconds#"), tuple(lines))
