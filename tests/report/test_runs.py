@@ -104,6 +104,16 @@ def mixed(runs, suite, extra=None):
     return twice
 
 
+def test_what_a_cell_says_of_its_networks_is_said_of_each_rank():
+    one, other = spec("gradient", ranks=[1, 4]), spec("full", seed=1)
+    cells = [*(rows_of("s", one, rank, {"test_mse": 1 / rank}) for rank in (1, 4)),
+             rows_of("s", one, None, {"frozen_mse": 0.5}), rows_of("s", other, None, {"test_mse": 0.3})]  # fmt: skip
+    rows = all_fields(collect(table(*cells)))
+    assert [(row.get("rank"), row.get("frozen_mse"), row.get("test_mse")) for row in rows] == [
+        (1, 0.5, 1.0), (4, 0.5, 0.25), (None, 0.5, None), (None, None, 0.3)
+    ]  # fmt: skip
+
+
 def test_the_command_computes_the_cell_again():
     run = collect(table(rows_of("fnn", spec("stable", ranks=[1]), 1, {"test_mse": 1.0})))[0]
     assert command(run) == f"lorascope run fnn --only {run.cell}"
