@@ -98,8 +98,11 @@ def draw_lines(axis: Axes, points: Sequence[Point], style: LineStyle, apart: boo
         axis.fill_between(xs, lows, highs, color=style.colour, alpha=0.1, linewidth=0, zorder=1)
     marks(axis, [(point.x, point.y) for point in points], style)
     beyond = [x for x, point in zip(xs, points, strict=True) if point.y == math.inf]
-    axis.plot(beyond, [1.0] * len(beyond), "^", transform=axis.get_xaxis_transform(), color=style.colour, markersize=6,
-              markerfacecolor=style.colour if style.filled else "white", clip_on=False, zorder=4)  # fmt: skip
+    if beyond:
+        axis.plot(
+            beyond, [1.0] * len(beyond), "^", transform=axis.get_xaxis_transform(), color=style.colour, markersize=6,
+            markerfacecolor=style.colour if style.filled else "white", clip_on=False, zorder=4,
+        )  # fmt: skip
 
 
 def marks(axis: Axes, values: Sequence[tuple[float, float]], style: LineStyle) -> None:

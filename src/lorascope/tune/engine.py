@@ -11,6 +11,7 @@ from torch import Tensor
 from ..optim import Adam
 from ..shapes import Float
 from .batches import Batch, Batches
+from .checkpoint import Checkpoint, Reached
 
 __all__ = ["Chunk", "Objective", "Observer", "Progress", "TorchChunk", "train"]
 
@@ -103,13 +104,22 @@ class TorchChunk:
 
     @classmethod
     def of(
-        cls, members: list[int], objective: Objective, start: list[Tensor], rates: list[float], decays: list[float]
+        cls,
+        members: list[int],
+        objective: Objective,
+        start: list[Tensor],
+        rates: list[float],
+        decays: list[float],
+        multipliers: list[float] | None = None,
+        decoupled: bool = False,
     ) -> "TorchChunk":
         like = start[0]
         adam = Adam(
             start,
             torch.tensor(rates, dtype=torch.float64, device=like.device),
             weight_decay=torch.tensor(decays, dtype=torch.float64, device=like.device),
+            multipliers=multipliers,
+            decoupled=decoupled,
         )
         return cls(members, objective, adam, like.new_full((len(members),), math.inf), [p.clone() for p in start])
 
@@ -159,6 +169,7 @@ def train(
     losses: Float[Tensor, " members"],
     progress: Progress | None,
     observe: Observer | None,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Adam on every member, all on the same batches; each keeps the parameters of its lowest validation loss.
 
@@ -170,24 +181,34 @@ def train(
         batches: for all of them.
         steps, validate_every, progress, observe: as in :func:`.lora`.
         losses: of all members before any step; those of members in no chunk stay as they are.
+        checkpoint: of this run, to go on from and to write to.
     """
     number = len(losses)
-    for start in range(0, steps, BLOCK):
+    reached = Reached() if checkpoint is None else checkpoint.load([batches, *chunks])
+    watch = _nobody if observe is None else observe
+    for look, row in enumerate(row for rows in reached.seen for row in rows):
+        watch(look * validate_every, row)
+    for start in range(reached.step, steps, BLOCK):
         block = batches.draw(min(BLOCK, steps - start))
         checked = [step for step in range(start, start + len(block)) if validate_every and step % validate_every == 0]
         seen = losses.to(block[0][0]).repeat(len(checked), 1)
         for chunk in chunks:
             seen[:, chunk.members] = chunk.advance(block, start, checked, batches.validation)
-        if observe is not None:
-            for step, row in zip(checked, seen, strict=True):
-                observe(step, row)
+        for step, row in zip(checked, seen, strict=True):
+            watch(step, row)
+        if checkpoint is not None:
+            reached = Reached(start + len(block), reached.seen if observe is None else [*reached.seen, seen])
+            checkpoint.save(reached, [batches, *chunks])
         if progress is not None:
             progress(min(start + BLOCK, steps) / steps, f"{number} runs, step {min(start + BLOCK, steps)} of {steps}")
     last = losses.to(batches.validation[0]).clone()
     for chunk in chunks:
         last[chunk.members] = chunk.finish(batches.validation)
-    if observe is not None:
-        observe(steps, last)
+    watch(steps, last)
+
+
+def _nobody(_step: int, _losses: Tensor) -> None:
+    """What watches where nobody does."""
 
 
 def _keep(chunk: TorchChunk, losses: Float[Tensor, "checked members"], trail: Float[Tensor, "checked size"]) -> None:
