@@ -162,8 +162,8 @@ def _check_workers(client: "Client", address: str, timeout: float) -> None:
     faults = [f"{count} of {len(found)} with {what}" for what, count in others.items()]
     if faults:
         raise SpecError(
-            f"the cluster's workers must have what this process has, {_named(ours)}, got {'; '.join(faults)}; install the "
-            f"same there, or run what they have"
+            f"the cluster's workers must have what this process has, {_named(ours)}, got {'; '.join(faults)}; install "
+            f"the same there, or run what they have"
         )
 
 
