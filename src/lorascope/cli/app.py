@@ -8,6 +8,7 @@ import typer
 from .._version import __version__
 from ..errors import LorascopeError
 from .demo import demo
+from .ranks import ranks
 from .run import run
 
 __all__ = ["app", "main"]
@@ -21,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo)
+app.command()(ranks)
 app.command()(run)
 
 
