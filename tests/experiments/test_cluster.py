@@ -70,6 +70,8 @@ def test_the_same_table_with_one_thread_a_cell(tmp_path, whole, start):
 @pytest.mark.slow
 def test_the_command(tmp_path, start):
     there = start()
+    with cluster(there.address, timeout=60):  # the command waits for workers for a few seconds only
+        pass
     code = "from lorascope.cli import main; main()"
     line = [sys.executable, "-c", code, "run", "linear", "--results", str(tmp_path / "results")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
