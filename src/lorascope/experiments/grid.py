@@ -10,7 +10,7 @@ from .spec.keys import CLOSED_FORM, SCALE_KEYS, SUITE_KEYS, TRAINED
 __all__ = ["effort", "grid"]
 
 Spec = dict[str, Any]
-APART = ("ranks", "levels")  # keys of the table that go into cells in their own way
+APART = ("ranks", "levels", "train_inputs_per_layer")  # keys of the table that go into cells in their own way
 STEPS = {"lr", "weight_decay", "steps", "batch", "validate_every", "dtype"}
 
 
@@ -88,7 +88,15 @@ def _ways(suite: Suite, extent: Scale, pair: Spec, method: Method) -> list[Spec]
             if name in APART or value is None or not key.serves(str(pair["model"]), method, suite.measure):
                 continue
             ways = [way | {key.cell or name: one} for way, one in product(ways, value if key.each else [value])]
-    return ways
+    if suite.train_inputs_per_layer is not None:
+        ways = [way | {"train_inputs": suite.train_inputs_per_layer * pair["target_depth"]} for way in ways]
+    return [_needed(way) for way in ways]
+
+
+def _needed(way: Spec) -> Spec:
+    """Without the noise of starts that have none."""
+    idle = "start" in way and way["start"] != "constructed"
+    return {key: value for key, value in way.items() if key != "start_noise" or not idle}
 
 
 def _ranks(extent: Scale, method: Method) -> list[Spec]:

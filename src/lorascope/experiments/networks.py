@@ -16,7 +16,15 @@ from ..records import canonical_json, cell_seed
 from ..shapes import Float
 from ..theory import Model
 
-__all__ = ["draw_pair", "fresh_inputs", "generator_for", "mean_squared_error", "pretrained", "sampler_for"]
+__all__ = [
+    "draw_pair",
+    "fresh_inputs",
+    "generator_for",
+    "inputs_for",
+    "mean_squared_error",
+    "pretrained",
+    "sampler_for",
+]
 
 BATCH = 256  # of pretraining
 TOKENS = 10  # what constructions and training draw, unless they are told otherwise
@@ -112,9 +120,14 @@ def pretrained(
 
 def fresh_inputs(spec: Mapping[str, Any]) -> Float[Tensor, "samples *seq inp"]:
     """Fresh inputs from N(0, I), which no training sees; the same for every method."""
-    number, width, tokens = spec["test_inputs"], spec["width"], spec.get("tokens")
+    return inputs_for(spec, "test inputs", spec["test_inputs"])
+
+
+def inputs_for(spec: Mapping[str, Any], draw: str, number: int) -> Float[Tensor, "samples *seq inp"]:
+    """So many inputs from N(0, I) that depend on the name of the draw, their shape and the cell's seed alone."""
+    width, tokens = spec["width"], spec.get("tokens")
     shape = {"number": number, "width": width} | ({} if tokens is None else {"tokens": tokens})
-    source = generator_for("test inputs", seed=spec["seed"], **shape)
+    source = generator_for(draw, seed=spec["seed"], **shape)
     return torch.randn(
         *(shape[key] for key in ("number", "tokens", "width") if key in shape), generator=source, dtype=torch.float64
     )

@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ...adaptation import Adaptation
 from ...theory import Model, lora_parameters, transformer_parameters
 from ..attack import attacked_error, error_norms
 from ..networks import fresh_inputs, generator_for, mean_squared_error
+from .data import objective_of, training_inputs
+from .labels import accuracy, divergence
 from .measured import Spec
 
 __all__ = ["evaluate", "lora_metrics"]
@@ -32,9 +35,29 @@ def lora_metrics(spec: Spec, found: Adaptation[Any], target: Model, ranks: Seque
 
 
 def _error(spec: Spec, found: Adaptation[Any], target: Model) -> dict[str, float]:
-    """On fresh inputs, in float64 whatever the steps computed in."""
-    model = found.model.to("cpu", torch.float64)
-    return {"test_mse": mean_squared_error(model, target, fresh_inputs(spec))}
+    """On fresh inputs, and on what else the cell speaks of, in float64 whatever the steps computed in."""
+    model, inputs = found.model.to("cpu", torch.float64), fresh_inputs(spec)
+    metrics = _on(spec, model, target, inputs)
+    if "shift" in spec:
+        metrics |= {
+            f"{name}_shifted": value for name, value in _on(spec, model, target, spec["shift"] * inputs).items()
+        }
+    if "train_inputs" in spec:
+        metrics["train_mse"] = mean_squared_error(model, target, training_inputs(spec))
+    return metrics
+
+
+def _on(spec: Spec, model: Model, target: Model, inputs: Tensor) -> dict[str, float]:
+    """The error on these inputs, and what the task is about."""
+    metrics, task = {"test_mse": mean_squared_error(model, target, inputs)}, objective_of(spec)
+    if task == "mse":
+        return metrics
+    with torch.no_grad():
+        outputs, wanted = model(inputs), target(inputs)
+    return metrics | {
+        "test_accuracy": accuracy(task, outputs, wanted),
+        "test_kl": divergence(task, outputs, wanted),
+    }
 
 
 def _certificate(spec: Spec, found: Adaptation[Any], target: Model) -> dict[str, float]:

@@ -16,12 +16,16 @@ __all__ = [
     "Method",
     "ModelName",
     "ScaleName",
+    "StartName",
+    "Task",
     "misplaced",
 ]
 
 ModelName = Literal["fnn", "transformer"]
 Method = Literal["gradient", "last-layers", "full", "biases", "paper", "stable", "refined"]
 Measure = Literal["error", "exactness", "certificate", "proximity"]
+Task = Literal["regression", "classification", "binary"]
+StartName = Literal["zero", "random", "constructed"]
 ScaleName = Literal["smoke", "medium", "paper"]
 
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
@@ -68,6 +72,12 @@ SUITE_KEYS: Mapping[str, Key] = {
     "heads": Key(models=("transformer",), needed=True),
     "tokens": Key(models=("transformer",), needed=True),
     "enough": Key(measures=("proximity",), needed=True),
+    "tasks": Key(measures=("error",), cell="task", each=True),
+    "shift": Key(measures=("error",)),
+    "train_inputs_per_layer": Key(models=("fnn",), methods=("gradient",), measures=("error",)),
+    "curve": Key(methods=("gradient",), measures=("error",)),
+    "starts": Key(models=("fnn",), methods=("gradient",), measures=("error",), cell="start", each=True),
+    "start_noise": Key(models=("fnn",), methods=("gradient",), measures=("error",)),
 }
 SCALE_KEYS: Mapping[str, Key] = {
     "ranks": Key(measures=("error", "certificate", "proximity")),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from .keys import CLOSED_FORM, MEASURED, Facts, Measure, Method, ModelName, ScaleName
+from .keys import CLOSED_FORM, MEASURED, Facts, Measure, Method, ModelName, ScaleName, StartName, Task
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
@@ -162,6 +162,12 @@ class Suite(_Table):
         tune_bias: whether the gradient methods train biases; both to compare.
         heads, tokens: of transformers, and of their inputs.
         enough: mean squared error at which a rank counts as enough.
+        tasks: what outputs are for: to be the target's, or to name its classes.
+        shift: test inputs so many times as large are measured on too.
+        train_inputs_per_layer: so many for every layer of the target, and no others, to train on.
+        curve: whether the losses on the way are kept.
+        starts: where adapters start: B zero, both factors random, or as constructed, with noise of ``start_noise``
+            relative to their size.
         pretrain: of pretrained frozen networks.
         scales: scale -> how much of it.
     """
@@ -180,6 +186,12 @@ class Suite(_Table):
     heads: Count | None = None
     tokens: Count | None = None
     enough: Rate | None = None
+    tasks: Some[Task] | None = None
+    shift: Rate | None = None
+    train_inputs_per_layer: Count | None = None
+    curve: Literal[True] | None = None
+    starts: Some[StartName] | None = None
+    start_noise: Annotated[Decay | None, Field(validate_default=True)] = None
     pretrain: Pretrain = Pretrain()
     scales: Annotated[dict[ScaleName, Scale], Field(min_length=1)]
 
@@ -223,6 +235,45 @@ class Suite(_Table):
         if info.data.get("bias") and False in tuned and fixed:
             raise ValueError(f"must be [true], since {', '.join(fixed)} set biases; got false in it")
         return tuned
+
+    @field_validator("tasks")
+    @classmethod
+    def _halves(cls, tasks: list[Task] | None, info: ValidationInfo) -> list[Task] | None:
+        width = info.data.get("width")
+        if tasks and "binary" in tasks and isinstance(width, int) and width % 2:
+            raise ValueError(f'must not name "binary", which compares two halves, for an odd width, got width {width}')
+        return tasks
+
+    @field_validator("curve")
+    @classmethod
+    def _of_the_error(cls, curve: Literal[True] | None, info: ValidationInfo) -> Literal[True] | None:
+        others = [task for task in info.data.get("tasks") or [] if task != "regression"]
+        if curve and others:
+            raise ValueError(f'is of the mean squared error, for the task "regression", got {", ".join(others)}')
+        return curve
+
+    @field_validator("starts")
+    @classmethod
+    def _with_biases(cls, starts: list[StartName] | None, info: ValidationInfo) -> list[StartName] | None:
+        if starts and "constructed" in starts and False in info.data.get("tune_bias", []):
+            raise ValueError('must not name "constructed" where biases are not tuned, got false in tune_bias')
+        return starts
+
+    @field_validator("start_noise")
+    @classmethod
+    def _of_constructed(cls, noise: float | None, info: ValidationInfo) -> float | None:
+        named = "constructed" in (info.data.get("starts") or [])
+        if named != (noise is not None):
+            raise ValueError(f'must be given if and only if "constructed" is among the starts, got {noise}')
+        return noise
+
+    @field_validator("scales")
+    @classmethod
+    def _looked_at(cls, scales: dict[ScaleName, Scale], info: ValidationInfo) -> dict[ScaleName, Scale]:
+        blind = [name for name, scale in scales.items() if scale.validate_every == 0]
+        if info.data.get("curve") and blind:
+            raise ValueError(f"must have validate_every of at least 1 for a curve, got 0 in {', '.join(blind)}")
+        return scales
 
 
 def _frozen_depths(info: ValidationInfo) -> list[int]:
