@@ -102,8 +102,9 @@ def other_axes_cells():
         more = {} if level == 1.0 else {"pretrain": {"lr": 1e-3, "steps": 1000, "level": level}}
         one = spec(method, init="random" if level == 1.0 else "pretrained", seed=seed, ranks=list(RANKS), **more)
         distance = level * 0.2 * (1 + seed / 10)
-        rows = [rows_of("proximity", one, rank, {"frozen_mse": distance, "test_mse": distance / 4**rank,
-                                                 "rank_needed": 8.0}) for rank in RANKS]  # fmt: skip
+        rows = [rows_of("proximity", one, rank, {"test_mse": distance / 4**rank}) for rank in RANKS]
+        own = {"frozen_mse": distance, "rank_needed": 8.0, "rank_enough": 4.0 if level < 1 else math.inf}
+        rows.append(rows_of("proximity", one, None, own))
         yield list(chain.from_iterable(rows))
     for start, seed in product(("zero", "random", "constructed"), (0, 1)):
         one = spec("gradient", seed=seed, ranks=list(RANKS), start=start)

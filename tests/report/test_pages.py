@@ -13,7 +13,7 @@ from lorascope.figures.style import METHODS, line_styles
 from lorascope.records import canonical_json, cell_name, cell_seed, read, write_part
 from lorascope.report import write_report
 from lorascope.report.charts import ERROR, charts
-from lorascope.report.fields import fields
+from lorascope.report.fields import all_fields, fields
 from lorascope.report.headline import headline
 from lorascope.report.pages import pages as made
 from lorascope.report.payload import as_json
@@ -48,7 +48,7 @@ def collected(cells):
 
 def chart_and_rows(cells, suite):
     runs = collected(cells)
-    rows = [fields(run) for run in runs]
+    rows = all_fields(runs)
     return charts(suite, rows, list({name for run in runs for name in run.metrics}))[0], rows
 
 

@@ -6,7 +6,7 @@ import pytest
 from lorascope.experiments import grid, load_suite
 from lorascope.records import cell_name, failed_row, read
 from lorascope.report.charts import charts
-from lorascope.report.fields import fields
+from lorascope.report.fields import all_fields, fields
 from lorascope.report.points import once_a_cell
 from lorascope.report.runs import collect, extra_keys
 from lorascope.report.suites import command
@@ -86,7 +86,7 @@ def test_that_a_mixture_would_be_noticed():
 def mixed(runs, suite, extra=None):
     """Points of which a seed has two runs."""
     extra = extra_keys(runs) if extra is None else extra
-    rows = [fields(run, extra) for run in runs]
+    rows = all_fields(runs, extra)
     metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))
     twice = []
     for chart in charts(suite, rows, metrics, extra):
@@ -102,6 +102,16 @@ def mixed(runs, suite, extra=None):
             twice += [point] if point in seen else []
             seen.add(point)
     return twice
+
+
+def test_what_a_cell_says_of_its_networks_is_said_of_each_rank():
+    one, other = spec("gradient", ranks=[1, 4]), spec("full", seed=1)
+    cells = [*(rows_of("s", one, rank, {"test_mse": 1 / rank}) for rank in (1, 4)),
+             rows_of("s", one, None, {"frozen_mse": 0.5}), rows_of("s", other, None, {"test_mse": 0.3})]  # fmt: skip
+    rows = all_fields(collect(table(*cells)))
+    assert [(row.get("rank"), row.get("frozen_mse"), row.get("test_mse")) for row in rows] == [
+        (1, 0.5, 1.0), (4, 0.5, 0.25), (None, 0.5, None), (None, None, 0.3)
+    ]  # fmt: skip
 
 
 def test_the_command_computes_the_cell_again():
@@ -128,7 +138,7 @@ def test_every_suite_draws_its_question_first(records):
     firsts = {}
     for suite in dict.fromkeys(run.suite for run in runs):
         chosen = [run for run in runs if run.suite == suite]
-        rows = [fields(run) for run in chosen]
+        rows = all_fields(chosen)
         chart = charts(suite, rows, [name for run in chosen for name in run.metrics])[0]
         firsts[suite] = (chart.x.field, chart.series[0].field)
     assert firsts == {

@@ -5,13 +5,28 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 
 from ..errors import SpecError
-from ..records import Provenance, Row, cell_name, done, failed_row, ok_rows, provenance, shared, sweep, write_part
+from ..records import (
+    Comparison,
+    Provenance,
+    Row,
+    cell_name,
+    compare,
+    done,
+    failed_row,
+    ok_rows,
+    provenance,
+    read,
+    shared,
+    sweep,
+    write_part,
+)
 from .cells import Measured
 from .cells import cell as paper_cell
 from .grid import effort, grid
@@ -70,6 +85,7 @@ def run(
     cell: CellFunction = paper_cell,
     progress: RunProgress | None = None,
     executor: Executor | None = None,
+    compared: Callable[[Comparison], None] | None = None,
 ) -> Ran:
     """Compute a suite's cells, each recorded as it ends; those recorded before are not computed again.
 
@@ -86,6 +102,7 @@ def run(
         progress: called as cells end.
         executor: instead of ``workers``: any of ``concurrent.futures``' kind, for one, that of
             :func:`lorascope.experiments.cluster`; left open.
+        compared: called with a recorded cell that ``only`` has computed again, before its new rows replace the old.
 
     Returns:
         What was done. A cell that raises, whose worker dies twice, or whose cluster is lost, is recorded with status
@@ -111,6 +128,8 @@ def run(
     with _started(executor, workers, len(todo)) as pool, closing(_outcomes(pool, cell, todo, device)) as outcomes:
         for name, outcome in outcomes:
             rows = _rows(suite.name, todo[name], outcome, replace(origin, device=outcome.device))
+            if only is not None and compared is not None and (old := _recorded(results, suite.name, name)):
+                compared(compare(old, rows))
             write_part(results, rows)
             failures += [
                 Failure(name, row["method"], row["rank"], row["message"]) for row in rows if row["status"] == "failed"
@@ -118,6 +137,13 @@ def run(
             what = f"{todo[name]['method']}, seed {todo[name]['seed']}"
             tell.ended(name, None if outcome.error else outcome.seconds, _at_once(pool), what)
     return Ran(tuple(wanted), len(todo), tuple(failures))
+
+
+def _recorded(results: str | os.PathLike[str], suite: str, name: str) -> list[dict[str, Any]]:
+    """The cell's rows so far."""
+    if not Path(results).exists():
+        return []
+    return read(results).filter(suite=suite, cell=name).to_dicts()
 
 
 def _wanted(suite: Suite, scale: ScaleName, specs: Mapping[str, Spec], only: str | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from .cells import canonical_json, cell_name, cell_seed
 from .check import checked
+from .comparison import Change, Comparison, compare
 from .medians import Measurement, Median, Spread, measurements, medians, quantile, spreads
 from .provenance import Provenance, provenance
 from .read import read
@@ -14,7 +15,9 @@ __all__ = [
     "COLUMNS",
     "SCHEMA",
     "SCHEMA_VERSION",
+    "Change",
     "Column",
+    "Comparison",
     "Measurement",
     "Median",
     "Provenance",
@@ -24,6 +27,7 @@ __all__ = [
     "cell_name",
     "cell_seed",
     "checked",
+    "compare",
     "done",
     "failed_row",
     "measurements",

@@ -194,17 +194,29 @@ def _said(spec: Mapping[str, Any], key: str) -> str | float | None:
 def _point(one: Measurement, apart: Sequence[str]) -> tuple[str, str, str, str]:
     """Where a measurement belongs; ``apart``: what else tells lines apart in this suite."""
     spec = one.spec
+    blocks = " blocks" if spec.get("model") == "transformer" else ""
+    return str(spec["init"]), f"{spec['target_depth']}/{spec['frozen_depth']}{blocks}", _line(spec, apart), _place(one)
+
+
+def _line(spec: Mapping[str, Any], apart: Sequence[str]) -> str:
     line = str(spec["method"])
     for key in apart:
         value = _said(spec, key)
-        if value is not None:
+        if value is not None and not (spec.get("measure") == "exactness" and key in ("width", "dtype")):
             line += f", {value}" if isinstance(value, str) else f", {key.rpartition('.')[2]} {value}"
     if spec.get("tune_bias") is False and spec["bias"]:
         line += ", biases fixed"
+    return line
+
+
+def _place(one: Measurement) -> str:
+    spec = one.spec
+    if spec.get("measure") == "exactness":  # rows of the table, rather than columns
+        return f"{spec['width']}, {spec['dtype']}"
     if "layers" in spec:
-        at = f"last {spec['layers']}"
-    elif "allocation" in spec:
-        at = "+".join(str(number) for number in spec["allocation"])
-    else:
-        at = f"rank {one.rank}"
-    return str(spec["init"]), f"{spec['target_depth']}/{spec['frozen_depth']}", line, at
+        return f"last {spec['layers']}"
+    if "allocation" in spec:
+        return "+".join(str(number) for number in spec["allocation"])
+    if one.rank is None:
+        return "all"
+    return f"rank {one.rank}"

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from .._version import __version__
 from ..records import SCHEMA_VERSION
 from .charts import BOUND_AGAINST_MEASURED, Chart, charts
-from .fields import Fields, fields
+from .fields import Fields, all_fields, fields
 from .headline import headline
 from .payload import as_json, payload
 from .points import natural
@@ -97,7 +97,7 @@ def pages(runs: Sequence[Run], source: str, progress: Progress) -> Iterator[tupl
 def _suite(name: str, runs: list[Run]) -> _Suite:
     runs = sorted(runs, key=_order)
     extra = extra_keys(runs)
-    rows = [fields(run, extra) for run in runs]
+    rows = all_fields(runs, extra)
     metrics = list(dict.fromkeys(metric for run in runs for metric in run.metrics))
     return _Suite(name, runs, rows, metrics, extra, charts(name, rows, metrics, extra))
 

@@ -175,7 +175,7 @@ def test_what_is_trained_whole(method, names):
     held_out, *batches = (torch.randn(32, 4, generator=source, dtype=torch.float64) for _ in range(31))
     states, losses = [], []
     for batch in (*batches, None):
-        losses.append(float((frozen(held_out) - target(held_out)).square().mean()))
+        losses.append((frozen(held_out) - target(held_out)).square().mean().item())
         states.append({name: value.clone() for name, value in frozen.state_dict().items()})
         if batch is not None:
             optimiser.zero_grad()

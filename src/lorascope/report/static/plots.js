@@ -144,7 +144,8 @@ Report.makePlots = (changed) => {
     const every = found.flatMap((panel) => panel.lines.flatMap((line) => line.points));
     const log = chart.log ? options.axis !== "linear" : false;
     const beside = options.authors ? chart.reported.flatMap(({ y }) => y.map((value) => ({ y: value }))) : [];
-    const range = heights([...every, ...beside], log, options.axis === "all" ? Infinity : chart.decades);
+    const [decades, cap] = options.axis === "all" ? [Infinity, Infinity] : [chart.decades, Number(chart.cap)];
+    const range = heights([...every, ...beside], log, decades, cap);
     const container = section.querySelector(".panels");
     const kept = new Set(found.map(({ key }) => key));
     for (const [key, box] of panels) {
@@ -185,30 +186,30 @@ Report.makePlots = (changed) => {
   }
 
   // the axis all panels of a chart share, and where it is cut
-  function heights(points, log, decades) {
+  function heights(points, log, decades, cap) {
     const values = points.map(({ y }) => y).filter((y) => Number.isFinite(y) && (!log || y > 0));
-    if (!values.length) return { floor: log ? 1e-8 : -Infinity, ends: log ? [-8, 0] : [0, 1] };
+    if (!values.length) return { floor: log ? 1e-8 : -Infinity, cap: Infinity, ends: log ? [-8, 0] : [0, 1] };
     let low = Infinity;
     let high = -Infinity;
     for (const value of values) { low = Math.min(low, value); high = Math.max(high, value); }
     if (!log) {
       const room = 0.05 * ((high - Math.min(0, low)) || 1);
-      return { floor: -Infinity, ends: [Math.min(0, low) - room, high + room] };
+      return { floor: -Infinity, cap: Infinity, ends: [Math.min(0, low) - room, high + room] };
     }
-    const top = Math.log10(high);
+    const top = Math.log10(Math.min(high, cap));
     const bottom = Math.max(Math.log10(low), Math.ceil(top) - decades);
     const room = Math.max(0.06 * (top - bottom), 0.3);
-    return { floor: 10 ** bottom, ends: [bottom - room, top + room] };
+    return { floor: 10 ** bottom, cap: 10 ** top, ends: [bottom - room, top + room] };
   }
 
-  function tracesOf(chart, line, { floor }, { look, seeds }) {
+  function tracesOf(chart, line, { floor, cap }, { look, seeds }) {
     const colour = colourOf(line.style, look);
     const symbol = line.style?.symbol ?? "circle";
     const dashes = ["solid", "dash", "dot", "dashdot"];
     const severalSeries = chart.series.length > 1 && chart.line !== "series";
     const dash = severalSeries ? dashes[line.place % 4] : line.style?.dash ?? "solid";
-    const place = ({ y }) => Math.max(y, floor);
-    const across = ({ x }) => (chart.diagonal && floor > -Infinity ? Math.max(x, floor) : x);
+    const place = ({ y }) => Math.min(Math.max(y, floor), cap);
+    const across = ({ x }) => (chart.diagonal && floor > -Infinity ? Math.min(Math.max(x, floor), cap) : x);
     const finite = line.points.filter(({ y }) => Number.isFinite(y));
     const shared = { name: line.name, type: "scatter", hovertemplate: "%{text}<extra></extra>" };
     const alone = chart.kind === "points";
@@ -277,8 +278,9 @@ Report.makePlots = (changed) => {
     const kind = chart.kind === "curve" ? "log" : chart.x.kind;
     const x = { ...grid, type: chart.diagonal && !log ? "linear" : kind, automargin: true, showgrid: false,
       title: { ...grid.title, text: chart.x.label } };
-    if (x.type === "linear" && places.length <= 9) Object.assign(x, { tickmode: "array", tickvals: places });
-    if (x.type === "log") Object.assign(x, { exponentformat: "power", nticks: 6 });
+    if (x.type === "linear" && places.length <= 9 && chart.x.field === "rank") Object.assign(x, { tickmode: "array", tickvals: places });
+    if (x.type === "linear") x.nticks = 6;
+    if (x.type === "log") Object.assign(x, { exponentformat: "power", ...across(places) });
     if (x.type === "category") Object.assign(x, { categoryorder: "array", categoryarray: places });
     const y = { ...grid, type: log ? "log" : "linear", range: ends, automargin: true, nticks: 7,
       exponentformat: "power", title: { ...grid.title, text: chart.y_label } };
@@ -301,11 +303,21 @@ Report.makePlots = (changed) => {
     return { tickvals, ticktext: tickvals.map(Report.number) };
   }
 
-  function leftOut(note, points, { floor }, log) {
-    const below = log ? points.filter(({ y }) => y < floor).length : 0;
+  // the ticks of a logarithmic axis below the plot
+  function across(places) {
+    const powers = places.filter((x) => x > 0 && Number.isFinite(x)).map(Math.log10);
+    const span = Math.max(...powers) - Math.min(...powers);
+    if (span > 2 || !powers.length) return { dtick: Math.max(1, Math.ceil(span / 5)) };
+    return { tickmode: "array", ...within([Math.min(...powers) - 1, Math.max(...powers) + 1]) };
+  }
+
+  function leftOut(note, points, { floor, cap }, log) {
+    const below = log ? points.filter(({ y }) => y < floor * (1 - 1e-9)).length : 0;
+    const above = points.filter(({ y }) => Number.isFinite(y) && y > cap * (1 + 1e-9)).length;
     const lost = points.filter(({ y }) => !Number.isFinite(y)).length;
     const text = [];
     if (below) text.push(`${below} below ${floor.toExponential(0)} drawn on the lower edge; the pointer shows their values.`);
+    if (above) text.push(`${above} above ${cap.toExponential(0)} drawn on the upper edge.`);
     if (lost) text.push(`${lost} without a finite value not drawn; they count as infinite in medians.`);
     note.textContent = text.join(" ");
     note.hidden = !text.length;
