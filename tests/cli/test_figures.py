@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -55,10 +56,14 @@ def test_what_there_is_is_drawn_and_what_is_missing_listed(tmp_path):
     assert (out / "linear.csv").read_text().startswith("figure,panel,line,x,y,low,high,seeds,scale\nlinear,")
 
 
-def test_one_alone(tmp_path):
-    done = command("--results", records(tmp_path / "r", "linear", "bias"), "--out", tmp_path / "o", "--only", "bias")
+def test_one_alone_by_the_arguments_that_make_gives(tmp_path):
+    recipe = (Path(__file__).parents[2] / "Makefile").read_text().split("\nfigures:")[1].splitlines()[1]
+    arguments = recipe.split("lorascope figures ")[1].split()
+    records(tmp_path / "results", "linear", "bias")
+    done = command(*arguments, "--only", "bias", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["bias.csv", "bias.png", "bias.svg"]
+    made = tmp_path / "docs" / "figures"
+    assert sorted(path.name for path in made.iterdir()) == ["bias.csv", "bias.png", "bias.svg"]
 
 
 def test_a_suite_without_results_is_exit_code_1_and_the_others_are_drawn(tmp_path):

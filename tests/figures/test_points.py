@@ -205,12 +205,14 @@ def test_distances_and_the_ranks_that_are_enough():
         return np.median(distances[of["pretrain"]["level"]])
 
     def enough(of, _rank):
-        return f"enough: {method(of, None)}"
+        return f"rank enough: {method(of, None)}"
 
     points = expected("proximity", "test_mse", lambda of: f"{method(of, None)}, by rank",
                       lambda _, rank: f"rank {rank}", place)  # fmt: skip
     points |= expected("proximity", "rank_enough", lambda _: "rank that it takes", enough, place)
-    needed = expected("proximity", "rank_needed", lambda _: "rank that it takes", lambda *_: "for exactness", place)
+    needed = expected(
+        "proximity", "rank_needed", lambda _: "rank that it takes", lambda *_: "rank for exactness", place
+    )
     assert {numbers[3] for numbers in needed.values()} == {6}  # both methods', of the same three networks
     same(found(written("proximity")), points | {key: (*numbers[:3], 3) for key, numbers in needed.items()})
 

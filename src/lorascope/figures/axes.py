@@ -156,11 +156,11 @@ def _steps(xs: Sequence[float]) -> tuple[float, ...]:
 def _short(value: float, _place: int | None = None) -> str:
     r"""Few digits, as a power of ten where it is small or large.
 
-    >>> print(_short(0.02), _short(5e-14))
-    0.02 $5\cdot10^{-14}$
+    >>> print(_short(1000), _short(0.02), _short(0.0436373), _short(5e-14))
+    1000 0.02 0.044 $5\cdot10^{-14}$
     """
     if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:g}"
+        return f"{value:g}" if value == round(value) else f"{value:.2g}"
     digits, _, power = f"{value:.0e}".partition("e")
     return f"${digits}\\cdot10^{{{int(power)}}}$"
 

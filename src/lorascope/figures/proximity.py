@@ -15,11 +15,11 @@ from .style import LineStyle
 
 __all__ = ["proximity"]
 
-RANKS, NEEDED = "rank that it takes", "for exactness"
+RANKS, NEEDED = "rank that it takes", "rank for exactness"
 STYLES = {
     NEEDED: LineStyle("#d55e00", ":", "D", size=5),
-    "enough: gradient (Adam LoRA)": LineStyle("#000000", "--", "o"),
-    "enough: refined (ours)": LineStyle("#0072b2", "-", "s", filled=True, size=3.8),
+    "rank enough: gradient (Adam LoRA)": LineStyle("#000000", "--", "o"),
+    "rank enough: refined (ours)": LineStyle("#0072b2", "-", "s", filled=True, size=3.8),
 }
 
 
@@ -37,7 +37,7 @@ def proximity(table: pl.DataFrame) -> Picture:
     # the rank needed is the networks' own, whatever adapts them: of one method's cells
     alone = replace(source, found=tuple(_of(source.found, source.found[0].method)))
     ranks = gather(alone, "rank_needed", _at(where, lambda _: RANKS, lambda _: NEEDED))
-    ranks += gather(source, "rank_enough", _at(where, lambda _: RANKS, lambda one: f"enough: {line(one)}"))
+    ranks += gather(source, "rank_enough", _at(where, lambda _: RANKS, lambda one: f"rank enough: {line(one)}"))
     errors = gather(source, "test_mse", _at(where, lambda one: f"{line(one)}, by rank", lambda one: f"rank {one.rank}"))
     distance = "test MSE of the untouched frozen network"
     panels = [Panel(RANKS, ranks, distance, "rank"), *panels_of(errors, distance, log=True, floor=EXACT)]

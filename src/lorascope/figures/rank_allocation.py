@@ -25,7 +25,7 @@ def rank_allocation(table: pl.DataFrame) -> Picture:
     source = extent(table, "rank-allocation")
     points = gather(source, "test_mse", _place)
     names = {_slope(one): "\n".join(str(rank) for rank in one.spec["allocation"]) for one in source.found}
-    panels = [replace(panel, names=names) for panel in panels_of(points, "ranks of the layers, first above")]
+    panels = [replace(panel, names=names) for panel in panels_of(points, "ranks of the layers, first above", log=True)]
     return draw(source, "rank-allocation", "One total rank, spread over the layers", panels)
 
 

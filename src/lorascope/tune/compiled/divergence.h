@@ -36,9 +36,9 @@ INLINE Lanes logarithm(Lanes x) {
     const Integers exponent = (bits - half) >> 23;  // so that what is left is between the roots of 1/2 and 2
     const Lanes rest = (Lanes)(bits - (exponent << 23)) - 1, square = rest * rest;
     const Lanes power = __builtin_convertvector(exponent, Lanes);
-    const Lanes series = polynomial(rest, {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f,
-                                           1.4249322787e-1f, -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f,
-                                           3.3333331174e-1f});
+    const Lanes series =
+        polynomial(rest, {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
+                          -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f});
     const Lanes low = fma(square, splat(-0.5f), fma(power, splat(-2.12194440e-4f), series * rest * square));
     const Lanes found = fma(power, splat(0.693359375f), rest + low);
     return x < 3e38f ? found : x;  // what is no number, or too large for one, stays
@@ -108,7 +108,7 @@ class Divergence {
                            polynomial(t, {2.5052108e-8f, 2.7557319e-7f, 2.7557319e-6f, 2.4801587e-5f, 1.9841270e-4f,
                                           1.3888889e-3f, 8.3333333e-3f, 4.1666667e-2f, 1.6666667e-1f, 0.5f});
         const Lanes far = t < 0 ? p * (exponential(t) - 1 - t) : exponential(log_q) - p - p * t;
-        return (t >= -1) & (t <= 1) ? p * near : far;
+        return ((t >= -1) & (t <= 1)) ? p * near : far;
     }
 
     // (rows, outputs) -> log of the classes' probabilities, (classes, rows)

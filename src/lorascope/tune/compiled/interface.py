@@ -1,4 +1,4 @@
-"""What the kernel takes: the structures of kernel.cpp, and tensors as it reads them."""
+"""What the kernel takes: the structures of job.h, and tensors as it reads them."""
 
 import ctypes
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ FIXED, ADAPTED, WHOLE = range(3)
 
 
 class CLayer(ctypes.Structure):
-    """``Layer`` of kernel.cpp."""
+    """``Layer`` of job.h."""
 
     _fields_ = (
         *((name, c_int32) for name in ("inputs", "outputs", "kind", "shifted")),
@@ -26,13 +26,13 @@ class CLayer(ctypes.Structure):
 
 
 class CBatch(ctypes.Structure):
-    """``Batch`` of kernel.cpp."""
+    """``Batch`` of job.h."""
 
     _fields_ = (("inputs", c_void_p), ("targets", c_void_p), ("rows", c_int64))
 
 
 class CJob(ctypes.Structure):
-    """``Job`` of kernel.cpp."""
+    """``Job`` of job.h."""
 
     _fields_ = (
         ("layers", POINTER(CLayer)),

@@ -7,70 +7,27 @@
 // an order that is fixed by the shapes alone, so that every CPU finds the same bits; hence no -ffast-math, no libm.
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <new>
 #include <optional>
 #include <vector>
 
+#include "adam.h"
 #include "divergence.h"
+#include "job.h"
 #include "products.h"
 
-extern "C" {
-
-enum Kind : int32_t { FIXED, ADAPTED, WHOLE };
-enum Objective : int32_t { SQUARES, CLASSES, HALVES };  // in the order of lorascope.optim.OBJECTIVES
-
-struct Layer {
-    int32_t inputs, outputs;
-    int32_t kind, shifted;                 // shifted: the bias is trained
-    int64_t right, left, weight, bias;     // places of A, B transposed, W and b in a member's state
-    const float *frozen, *turned, *fixed;  // (outputs, inputs), (inputs, outputs), (outputs)
-};
-
-struct Batch {
-    const float *inputs, *targets;  // (rows, inputs), (rows, outputs)
-    int64_t rows;
-};
-
-struct Job {
-    const Layer* layers;
-    int32_t depth, relu, members, steps, decoupled, objective;
-    int64_t size;                             // of a member's state
-    int64_t done;                             // steps before these
-    float *state, *first, *second, *kept;     // (members, size)
-    float* best;                              // (members)
-    const int32_t* ranks;                     // (members, depth)
-    const double *rates, *left_rates, *decay; // (members)
-    const Batch* batches;                     // (steps)
-    const uint8_t* checked;                   // (steps): whether to validate before the step
-    Batch held_out;
-    float* losses;                            // (checks, members)
-};
-}
-
 namespace {
-
-constexpr double BETA1 = 0.9, BETA2 = 0.999;
-constexpr float EPSILON = 1e-8f;
-
-// To the power of a whole number, by multiplications alone, which are the same on every machine.
-double power(double base, int64_t exponent) {
-    double result = 1;
-    for (; exponent; exponent /= 2, base *= base)
-        if (exponent % 2) result *= base;
-    return result;
-}
 
 // What a layer works with: weights as they are now, hidden values of some rows, gradients.
 struct Work {
     const Layer* layer;
-    long in, out;                 // padded widths
-    const float *weight, *bias;   // (outputs, inputs), (outputs)
-    const float* turned;          // weight transposed
+    long in, out;                // padded widths
+    const float *weight, *bias;  // (outputs, inputs), (outputs)
+    const float* turned;         // weight transposed
     float *merged, *merged_turned;
-    float *hidden;                // (ROWS, outputs), after the activation
-    float *grad, *grad_bias;      // of weight and bias, summed over the rows so far
+    float* hidden;            // (ROWS, outputs), after the activation
+    float *grad, *grad_bias;  // of weight and bias, summed over the rows so far
 };
 
 class Trainer {
@@ -140,10 +97,10 @@ class Trainer {
             } else if (layer.kind == ADAPTED) {
                 const float *a = state_ + layer.right, *b = state_ + layer.left;
                 w.weight = w.merged, w.turned = w.merged_turned;
-                const Product turned{a, w.in, b, w.out, layer.turned, w.out, w.merged_turned, tiled(layer.inputs), ranks_[l]};
-                multiply<true>(turned, as_is);
+                const int rank = ranks_[l], in = tiled(layer.inputs), out = tiled(layer.outputs);
+                multiply<true>({a, w.in, b, w.out, layer.turned, w.out, w.merged_turned, in, rank}, as_is);
                 if (l > lowest_)  // the gradient goes no further down
-                    multiply<true>({b, w.out, a, w.in, layer.frozen, w.in, w.merged, tiled(layer.outputs), ranks_[l]}, as_is);
+                    multiply<true>({b, w.out, a, w.in, layer.frozen, w.in, w.merged, out, rank}, as_is);
             }
         }
     }
@@ -257,50 +214,31 @@ class Trainer {
     }
 
     void update(double scale, int64_t count) {
-        scale_ = splat((float)scale);
-        decay_ = splat((float)job_.decay[member_]);
-        const double first = 1 - power(BETA1, count);
-        const double rate = job_.rates[member_], left_rate = job_.left_rates[member_];
-        spread_ = splat((float)(1 / std::sqrt(1 - power(BETA2, count))));
+        const double decay = job_.decay[member_];
+        const Adam usual(job_.rates[member_], decay, job_.decoupled, scale, count);
+        const Adam left(job_.left_rates[member_], decay, job_.decoupled, scale, count);
         for (int l = lowest_; l < job_.depth; l++) {
             const Work& w = work_[l];
             const Layer& layer = *w.layer;
             if (layer.kind == ADAPTED) {
                 const float *a = state_ + layer.right, *b = state_ + layer.left;
-                const int rank = ranks_[l];
+                const int rank = ranks_[l], rows = tiled(rank);
                 transpose(w.grad, w.out, layer.inputs, grad_turned_);
-                // of both before either moves
-                float* grad_left = grad_factor_;
-                multiply<false>({a, w.in, grad_turned_, w.out, nullptr, 0, grad_left, tiled(rank), layer.inputs}, as_is);
-                float* grad_right = grad_turned_;
-                multiply<false>({b, w.out, w.grad, w.in, nullptr, 0, grad_right, tiled(rank), layer.outputs}, as_is);
-                adam(layer.right, grad_right, rank * w.in, rate, first);
-                adam(layer.left, grad_left, rank * w.out, left_rate, first);
+                // of both before either moves; what is transposed is of no more use after the first
+                float *of_left = grad_factor_, *of_right = grad_turned_;
+                multiply<false>({a, w.in, grad_turned_, w.out, nullptr, 0, of_left, rows, layer.inputs}, as_is);
+                multiply<false>({b, w.out, w.grad, w.in, nullptr, 0, of_right, rows, layer.outputs}, as_is);
+                move(usual, layer.right, of_right, rank * w.in);
+                move(left, layer.left, of_left, rank * w.out);
             }
-            if (layer.kind == WHOLE) adam(layer.weight, w.grad, layer.outputs * w.in, rate, first);
-            if (layer.shifted) adam(layer.bias, w.grad_bias, w.out, rate, first);
+            if (layer.kind == WHOLE) move(usual, layer.weight, w.grad, layer.outputs * w.in);
+            if (layer.shifted) move(usual, layer.bias, w.grad_bias, w.out);
         }
     }
 
-    // Decoupled decay shrinks the parameter, the other kind is part of the gradient.
-    void adam(int64_t place, const float* gradient, long count, double rate, double correction) {
-        float *p = state_ + place, *m = job_.first + member_ * job_.size + place;
-        float* v = job_.second + member_ * job_.size + place;
-        const Lanes step = splat((float)(rate / correction)), shrink = splat((float)(1 - rate * decay_[0]));
-        const Lanes first = splat((float)(1 - BETA1)), beta2 = splat((float)BETA2);
-        const Lanes second = splat((float)(1 - BETA2)), epsilon = splat(EPSILON);
-        for (long i = 0; i < count; i += LANES) {
-            Lanes value = load(p + i), grad = load(gradient + i) * scale_;
-            if (job_.decoupled)
-                value *= shrink;
-            else
-                grad = fma(value, decay_, grad);
-            const Lanes mean = load(m + i), moved = fma(first, grad - mean, mean);
-            const Lanes spread = fma(second * grad, grad, beta2 * load(v + i));
-            store(m + i, moved);
-            store(v + i, spread);
-            store(p + i, value - step * moved / fma(root(spread), spread_, epsilon));
-        }
+    void move(const Adam& adam, int64_t place, const float* gradient, long count) {
+        const int64_t own = member_ * job_.size + place;
+        adam(job_.state + own, job_.first + own, job_.second + own, gradient, count);
     }
 
     const Job& job_;
@@ -310,7 +248,6 @@ class Trainer {
     float* state_ = nullptr;
     const int32_t* ranks_ = nullptr;
     float *back_[2], *grad_turned_, *grad_factor_;
-    Lanes scale_, decay_, spread_;
     std::optional<Divergence> divergence_;
     Divergence::Wanted held_out_ = {};
     std::vector<Divergence::Wanted> wanted_;
