@@ -24,8 +24,9 @@ check: .venv/.test  ## Lint, format, types, and what may import what; changes no
 	.venv/bin/basedpyright
 	.venv/bin/lint-imports
 
-clean:  ## Remove .venv, caches, and what demo and report wrote.
-	rm -rf .venv .coverage* .hypothesis .import_linter_cache .pytest_cache .ruff_cache dist lorascope-demo lorascope-report
+clean:  ## Remove .venv, caches, and what demo, figures and report wrote.
+	rm -rf .venv .coverage* .hypothesis .import_linter_cache .pytest_cache .ruff_cache dist
+	rm -rf lorascope-demo lorascope-figures lorascope-report
 	find benchmarks src tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 demo: .venv/.demo  ## Adapt a frozen network to a target and show what rank it takes; writes ./lorascope-demo.

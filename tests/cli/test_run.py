@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import random
 import re
 import signal
 import subprocess
@@ -14,10 +15,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from experiments import victim
 from experiments.tiny import QUICK
 from lorascope.cli.tables import print_table
 from lorascope.experiments import grid, load_suite, run, suite_names
-from lorascope.records import Median, cell_name, read, write_part
+from lorascope.records import Median, cell_name, done, read, write_part
+from lorascope.records.schema import KEY
 
 COMMAND = Path(sys.executable).parent / "lorascope"
 
@@ -64,7 +67,16 @@ def test_help_names_suites_and_options():
     assert done.returncode == 0
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", done.stdout).split())
     assert f"One of {', '.join(suite_names())}; or a TOML file" in text
-    for part in ("--scale", "smoke|medium|paper", "--only", "--results", "lorascope-results", "--workers", "--device"):
+    for part in (
+        "--scale",
+        "smoke|medium|paper",
+        "--only",
+        "--results",
+        "lorascope-results",
+        "--workers",
+        "--cluster",
+        "--device",
+    ):
         assert part in text
 
 
@@ -137,6 +149,41 @@ def test_killed_with_its_workers_and_resumed(quick, tmp_path):
     for results in (folder, tmp_path / "whole"):
         run(load_suite(str(quick)), "smoke", results)
     assert table(folder).equals(table(tmp_path / "whole"))
+
+
+MANY = QUICK | {"scales": {"smoke": QUICK["scales"]["smoke"] | {"seeds": list(range(20))}}}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_twenty_times_with_two_workers_and_resumed(tmp_path):
+    file, folder = tmp_path / "many.toml", tmp_path / "results"
+    file.write_text(as_toml(MANY))
+    run(load_suite(str(file)), "smoke", tmp_path / "whole")
+    whole = table(tmp_path / "whole")
+    moments = random.Random(0)
+    finished = []
+    folder.mkdir()
+    with victim.launcher("run", file, "--results", folder, "--workers", "2") as ask:
+        for kill in range(20):
+            # every fourth at any moment of its start; the others once a part more is there, or is about to be written
+            more = kill % 4
+            parts = min(len(done(folder, "quick")) + more, whole["cell"].n_unique())
+            child = ask()
+            while len(list(folder.glob("*.parquet"))) < parts:
+                time.sleep(0.002)
+            time.sleep(moments.uniform(0, 0.03 if more else 3))
+            os.kill(child, signal.SIGKILL)
+            assert ask() in (-signal.SIGKILL, 0)
+            now = table(folder)  # raises where a part is not whole
+            assert now.equals(whole.filter(whole["cell"].is_in(now["cell"].unique().to_list())))
+            assert not now.select(KEY).is_duplicated().any()
+            finished.append(len(done(folder, "quick")))
+    assert finished == sorted(finished)
+    assert len({number for number in finished if 0 < number < 40}) >= 10  # kills came in the middle of the run
+    ended = command(file, "--results", folder, "--workers", 2)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert table(folder).equals(whole)
 
 
 def children(pid):

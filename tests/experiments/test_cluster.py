@@ -67,6 +67,7 @@ def test_the_same_table_with_one_thread_a_cell(tmp_path, whole, start):
         assert read(tmp_path / "two")["value"].to_list() == [2]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(tmp_path, whole, start):
     there = start()
 
@@ -96,6 +97,7 @@ def test_a_cell_that_kills_every_worker_fails_alone(tmp_path, start):
     assert [worker.poll() for worker in there.workers].count(3) == 4
 
 
+@pytest.mark.slow
 def test_a_killed_scheduler_leaves_what_was_done(tmp_path, whole, start):
     there = start()
     code = (

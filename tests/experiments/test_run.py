@@ -3,14 +3,12 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from experiments import faulty
+from experiments import faulty, victim
 from experiments.tiny import QUICK, TINY
 from lorascope.errors import SpecError
 from lorascope.experiments import grid, parse_suite, run
@@ -99,15 +97,8 @@ def test_processes_and_any_executor_give_the_same(tmp_path, whole):
 
 def test_killed_twenty_times_and_resumed(tmp_path, whole):
     moments = random.Random(0)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     finished = []
-    with subprocess.Popen([sys.executable, "-c", BOOT, str(tmp_path)], text=True, **pipes) as launcher:
-
-        def ask():  # for the number of a process that it starts, then for its exit code
-            launcher.stdin.write("\n")
-            launcher.stdin.flush()
-            return int(launcher.stdout.readline())
-
+    with victim.launcher(tmp_path) as ask:
         for kill in range(20):
             parts = len(done(tmp_path, "quick")) + kill % 2  # at least so many, every other time one more than before
             child = ask()
@@ -121,13 +112,9 @@ def test_killed_twenty_times_and_resumed(tmp_path, whole):
             finished.append(len(done(tmp_path, "quick")))
         ask()
         assert ask() == 0
-        launcher.stdin.close()
     assert finished == sorted(finished)
     assert len({number for number in finished if 0 < number < 10}) >= 2  # kills came in the middle of the run
     assert table(tmp_path).equals(whole)
-
-
-BOOT = f"import sys; sys.path[:0] = {sys.path!r}; from experiments import victim; victim.main(sys.argv[1])"
 
 
 def test_a_cell_that_fails_is_a_record_and_is_tried_again(tmp_path):

@@ -63,6 +63,25 @@ def test_what_tells_points_apart(spec, line, at):
     assert (second.line, second.at) == (line, at)
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "names"),
+    [
+        ("width", (4, 8), (", width 4", ", width 8")),
+        ("dtype", ("float32", "float64"), (", float32", ", float64")),
+        ("task", ("regression", "binary"), (", regression", ", binary")),
+        ("dtype", (None, "float32"), ("", "")),
+        ("pretrain", ({"level": 0.5, "steps": 1}, {"level": 0.1, "steps": 1}), (", level 0.5", ", level 0.1")),
+    ],
+)
+def test_networks_that_differ_are_not_repetitions(key, values, names):
+    several = [SPEC | ({} if value is None else {key: value}) for value in values]
+    found = medians_of(*(point(1.0, seed, **spec) for spec in several for seed in (0, 1)))
+    assert {one.line for one in found} == {f"gradient{name}" for name in names}
+    assert {one.seeds for one in found} == {4 // len(set(names))}
+    alone = medians_of(*(point(1.0, seed, **several[1]) for seed in (0, 1)))
+    assert [one.line for one in alone] == ["gradient"]
+
+
 def test_ranks_go_up_and_cells_stay_in_order():
     one, two = point(1.0, 0, 10), point(1.0, 0, 9)
     other = point(1.0, 0, init="pretrained")

@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 from lorascope.records import read
 from lorascope.report import write_report
 
-from .samples import HOSTILE, RANKS, curve_cells, write
+from .samples import HOSTILE, RANKS, curve_cells, rows_of, spec, write
 
 pytestmark = pytest.mark.browser
 PAGES = [
@@ -204,14 +204,38 @@ def test_seeds_can_be_hidden_and_the_axis_changed(browser, plain):
         assert set(map(len, traces(page, "median").values())) == {4}
 
 
+def test_what_the_authors_report_is_drawn_beside_and_can_be_hidden(browser, pages):
+    with opened(browser, pages / "suite-linear.html") as page:
+        found = traces(page, "reported")["random · depths 1/2 smoke"]
+        assert {line: (x[0], y[0]) for line, (x, y) in found.items()} == {"gradient": (1, 0.28), "paper": (1, 0.28)}
+        page.get_by_label("medians the authors report").uncheck()
+        assert set(map(len, traces(page, "reported").values())) == {0}
+    with opened(browser, pages / "suite-proximity.html") as page:
+        assert page.get_by_label("medians the authors report").is_hidden()
+
+
+def test_errors_beyond_all_reason_are_drawn_at_the_edge_until_all_decades_are_wanted(browser, tmp_path):
+    one = [spec("paper", seed=seed, dtype="float32") for seed in (0, 1)]
+    values = {0: {"relative_error": 1e21, "exact": 0.0}, 1: {"relative_error": 1e-9, "exact": 1.0}}
+    cells = [rows_of("exactness", one[seed], 4, values[seed]) for seed in (0, 1)]
+    path = write_report(write(tmp_path / "records", cells), tmp_path / "out").parent / "suite-exactness.html"
+    with opened(browser, path) as page:
+        ((_, y),) = next(iter(traces(page, "seeds").values())).values()
+        assert y == pytest.approx([100, 1e-9])
+        assert page.locator("[data-chart='0'] .left-out").inner_text() == "1 above 1e+2 drawn on the upper edge."
+        page.get_by_label("all decades").check()
+        ((_, y),) = next(iter(traces(page, "seeds").values())).values()
+        assert y == pytest.approx([1e21, 1e-9])
+
+
 def test_the_pointer_shows_the_run(browser, plain):
     _, path = plain
     with opened(browser, path) as page:
         text = page.locator("[data-chart='0'] .plot").first.evaluate(
             "plot => plot.data.find(trace => trace.meta === 'seeds' && trace.name === 'gradient').text[0]"
         )
-        for part in ("gradient: ", "rank: 1", "seed: ", "lr: 0.01", "weight decay: 0", "scale: smoke", "cell: ",
-                     "commit: 0123456789"):  # fmt: skip
+        told = "gradient (Adam LoRA): ", "rank: 1", "seed: ", "lr: 0.01", "weight decay: 0", "scale: smoke", "cell: "
+        for part in (*told, "commit: 0123456789"):
             assert part in text
         page.locator("[data-chart='0'] .plot").first.scroll_into_view_if_needed()
         point = page.locator("[data-chart='0'] .scatterlayer .point").first.bounding_box()

@@ -3,9 +3,11 @@
 import polars as pl
 import pytest
 
-from lorascope.records import failed_row, read
+from lorascope.experiments import grid, load_suite
+from lorascope.records import cell_name, failed_row, read
 from lorascope.report.charts import charts
-from lorascope.report.fields import fields
+from lorascope.report.fields import all_fields, fields
+from lorascope.report.points import once_a_cell
 from lorascope.report.runs import collect, extra_keys
 from lorascope.report.suites import command
 
@@ -59,8 +61,9 @@ def test_whatever_else_varies_is_kept_apart(key):
 
 
 def test_what_follows_from_scale_depth_or_method_is_not_kept_apart():
-    cells = [rows_of("s", spec("gradient", depths=(d, 2 * d), scale=scale) | {"train_inputs": 400 * d, "steps": steps},
-                     1, {"test_mse": 1.0}) for d in (1, 2) for scale, steps in (("smoke", 5), ("paper", 9))]  # fmt: skip
+    specs = [spec("gradient", depths=(depth, 2 * depth), scale=scale) | {"train_inputs": 400 * depth, "steps": steps}
+             for depth in (1, 2) for scale, steps in (("smoke", 5), ("paper", 9))]  # fmt: skip
+    cells = [rows_of("s", one, 1, {"test_mse": 1.0}) for one in specs]
     cells.append(rows_of("s", spec("stable"), 1, {"test_mse": 1.0}))
     assert extra_keys(collect(table(*cells))) == []
 
@@ -83,14 +86,14 @@ def test_that_a_mixture_would_be_noticed():
 def mixed(runs, suite, extra=None):
     """Points of which a seed has two runs."""
     extra = extra_keys(runs) if extra is None else extra
-    rows = [fields(run, extra) for run in runs]
+    rows = all_fields(runs, extra)
     metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))
     twice = []
     for chart in charts(suite, rows, metrics, extra):
         if chart.kind == "points":
             continue
         seen = set()
-        for row in rows:
+        for row in once_a_cell(rows) if chart.once else rows:
             if chart.kind == "median" and not {chart.x.field, *(one.field for one in chart.series)} & row.keys():
                 continue
             x = None if chart.kind == "curve" else row.get(chart.group, row.get(chart.x.field))
@@ -99,6 +102,16 @@ def mixed(runs, suite, extra=None):
             twice += [point] if point in seen else []
             seen.add(point)
     return twice
+
+
+def test_what_a_cell_says_of_its_networks_is_said_of_each_rank():
+    one, other = spec("gradient", ranks=[1, 4]), spec("full", seed=1)
+    cells = [*(rows_of("s", one, rank, {"test_mse": 1 / rank}) for rank in (1, 4)),
+             rows_of("s", one, None, {"frozen_mse": 0.5}), rows_of("s", other, None, {"test_mse": 0.3})]  # fmt: skip
+    rows = all_fields(collect(table(*cells)))
+    assert [(row.get("rank"), row.get("frozen_mse"), row.get("test_mse")) for row in rows] == [
+        (1, 0.5, 1.0), (4, 0.5, 0.25), (None, 0.5, None), (None, None, 0.3)
+    ]  # fmt: skip
 
 
 def test_the_command_computes_the_cell_again():
@@ -113,9 +126,6 @@ def test_the_command_computes_the_cell_again():
 
 
 def test_the_cells_of_a_suite_are_found_by_their_commands():
-    from lorascope.experiments import grid, load_suite
-    from lorascope.records import cell_name
-
     one = grid(load_suite("fnn"), "paper")[0]
     rows = rows_of("fnn", one, 1, {"test_mse": 1.0})
     words = command(collect(table(rows))[0]).split()
@@ -128,7 +138,7 @@ def test_every_suite_draws_its_question_first(records):
     firsts = {}
     for suite in dict.fromkeys(run.suite for run in runs):
         chosen = [run for run in runs if run.suite == suite]
-        rows = [fields(run) for run in chosen]
+        rows = all_fields(chosen)
         chart = charts(suite, rows, [name for run in chosen for name in run.metrics])[0]
         firsts[suite] = (chart.x.field, chart.series[0].field)
     assert firsts == {

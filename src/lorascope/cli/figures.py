@@ -1,6 +1,5 @@
 """``lorascope figures``: every figure that there are records for, drawn from them alone."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +30,7 @@ def figures(
     """Draw the figures of the paper's experiments from records: PNG and SVG, and the points as CSV.
 
     Each is drawn from the largest scale that its suite was run at; what was not run is listed, with the command that
-    does. Nothing is computed, and torch is not needed.
+    does. Nothing is computed, and torch is not needed. Exit code 1: the records of a suite hold no result to draw.
     """
     # matplotlib takes a while to load, which --help should not wait for
     from ..figures import FIGURES  # noqa: PLC0415
@@ -50,8 +49,12 @@ def figures(
     from rich.console import Console  # noqa: PLC0415
 
     console = Console(highlight=False)
-    drawn = _drawn(FIGURES, [name for name in wanted if name not in missing], table, folder)
-    _report(console, drawn, missing, results, folder)
+    pictures, lacking = _drawn(FIGURES, [name for name in wanted if name not in missing], table, folder)
+    _report(console, pictures, lacking, missing, results)
+    console.print(f"{len(pictures)} of {len(wanted)} figures. Pictures and their points: {folder}", soft_wrap=True,
+                  markup=False)  # fmt: skip
+    if lacking:
+        raise typer.Exit(1)
 
 
 def _wanted(figures: Mapping[str, "Drawn"], only: str | None) -> list[str]:
@@ -79,41 +82,47 @@ def _table(results: Path) -> "pl.DataFrame":
 
 def _drawn(
     figures: Mapping[str, "Drawn"], names: Sequence[str], table: "pl.DataFrame", folder: Path
-) -> list["Picture"]:
-    """Every figure drawn and written before the next is begun."""
+) -> tuple[list["Picture"], dict[str, str]]:
+    """Every figure drawn and written before the next is begun; why some cannot be."""
     from ..progress import bar  # noqa: PLC0415
 
     pictures: list[Picture] = []
+    lacking: dict[str, str] = {}
     with bar("Drawing") as tell:
         for done, name in enumerate(names):
             tell(done / len(names), name)
-            picture = figures[name].draw(table)
+            try:
+                picture = figures[name].draw(table)
+            except SpecError as error:
+                lacking[name] = str(error)
+                continue
             _save(picture, folder)
             pictures.append(picture)
-    return pictures
+    return pictures, lacking
 
 
 def _save(picture: "Picture", folder: Path) -> None:
-    for kind in ("png", "svg"):
-        content = io.BytesIO()
-        # without a date, so that equal records give equal files
-        metadata = {"Date": None} if kind == "svg" else None
-        picture.figure.savefig(content, format=kind, dpi=200, metadata=metadata)
-        write(folder / f"{picture.name}.{kind}", content.getvalue())
+    from ..figures import rendered  # noqa: PLC0415
+
+    write(folder / f"{picture.name}.png", rendered(picture, "png"))
+    write(folder / f"{picture.name}.svg", rendered(picture, "svg"))
     write(folder / f"{picture.name}.csv", picture.points.encode())
 
 
 def _report(
-    console: "Console", drawn: Sequence["Picture"], missing: Mapping[str, str], results: Path, folder: Path
+    console: "Console",
+    pictures: Sequence["Picture"],
+    lacking: Mapping[str, str],
+    missing: Mapping[str, str],
+    results: Path,
 ) -> None:
-    wide = max(len(name) for name in [*missing, *(picture.name for picture in drawn)])
-    for picture in drawn:
+    lines: list[tuple[str, str, str]] = []
+    for picture in pictures:
         failed = picture.source.failed
         lost = f"; {failed} failed run{'' if failed == 1 else 's'}, told in the caption" if failed else ""
-        console.print(f"drawn    {picture.name:<{wide}}  {picture.source.title()}{lost}", soft_wrap=True, markup=False)
-    for name, suite in missing.items():
-        console.print(
-            f"missing  {name:<{wide}}  lorascope run {suite} --results {results}", soft_wrap=True, markup=False
-        )
-    console.print(f"{len(drawn)} of {len(drawn) + len(missing)} figures. Pictures and their points: {folder}",
-                  soft_wrap=True, markup=False)  # fmt: skip
+        lines.append(("drawn", picture.name, picture.source.title() + lost))
+    lines += [("lacking", name, reason) for name, reason in lacking.items()]
+    lines += [("missing", name, f"lorascope run {suite} --results {results}") for name, suite in missing.items()]
+    wide = max(len(name) for _, name, _ in lines)
+    for state, name, what in lines:
+        console.print(f"{state:<7}  {name:<{wide}}  {what}", soft_wrap=True, markup=False)

@@ -68,8 +68,9 @@ class _Lanes(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._threads.shutdown(wait, cancel_futures=cancel_futures)
-        for process in self._processes.values():
-            process.shutdown(wait, cancel_futures=cancel_futures)
+        with ThreadPoolExecutor(self.at_once) as ending:  # all at once, for a process takes its time to end
+            for process in self._processes.values():
+                ending.submit(process.shutdown, wait, cancel_futures=cancel_futures)
 
     def _twice(self, call: Callable[[], T]) -> T:
         try:

@@ -2,7 +2,7 @@
 
 from .below_threshold import below_threshold
 from .catalogue import FIGURES, Drawn
-from .panels import Picture
+from .panels import Picture, rendered
 from .rank_curve import rank_curve
 
-__all__ = ["FIGURES", "Drawn", "Picture", "below_threshold", "rank_curve"]
+__all__ = ["FIGURES", "Drawn", "Picture", "below_threshold", "rank_curve", "rendered"]

@@ -11,9 +11,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from .points import Point
 from .style import LineStyle
 
-__all__ = ["Panel", "draw_lines", "dress", "marks"]
+__all__ = ["LARGEST", "Panel", "draw_lines", "dress", "marks"]
 
 FEW = 9  # ticks that have room side by side
+LARGEST = 1e300  # what is beyond counts as infinite: an axis needs numbers above its largest
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ def dress(axis: Axes, panel: Panel, beside: Sequence[tuple[float, float]]) -> No
         beside: (x, y) of what else will be.
     """
     medians = [*((point.x, point.y) for point in panel.points), *beside]
-    ends = [end for point in panel.points for end in (point.low, point.high) if math.isfinite(end)]
+    ends = [end for point in panel.points for end in (point.low, point.high) if _drawn(end)]
     xs = sorted({x for x, _ in medians if math.isfinite(x) and (x > 0 or not panel.log_x)}) or [1.0]
-    ys = [y for _, y in medians if math.isfinite(y)]
+    ys = [y for _, y in medians if _drawn(y)]
     axis.set_title(panel.title)
     axis.set_xlabel(panel.x)
     if panel.log:
@@ -97,9 +98,12 @@ def draw_lines(axis: Axes, points: Sequence[Point], style: LineStyle, apart: boo
     else:
         axis.fill_between(xs, lows, highs, color=style.colour, alpha=0.1, linewidth=0, zorder=1)
     marks(axis, [(point.x, point.y) for point in points], style)
-    beyond = [x for x, point in zip(xs, points, strict=True) if point.y == math.inf]
-    axis.plot(beyond, [1.0] * len(beyond), "^", transform=axis.get_xaxis_transform(), color=style.colour, markersize=6,
-              markerfacecolor=style.colour if style.filled else "white", clip_on=False, zorder=4)  # fmt: skip
+    beyond = [x for x, point in zip(xs, points, strict=True) if point.y > LARGEST]
+    if beyond:
+        axis.plot(
+            beyond, [1.0] * len(beyond), "^", transform=axis.get_xaxis_transform(), color=style.colour, markersize=6,
+            markerfacecolor=style.colour if style.filled else "white", clip_on=False, zorder=4,
+        )  # fmt: skip
 
 
 def marks(axis: Axes, values: Sequence[tuple[float, float]], style: LineStyle) -> None:
@@ -108,9 +112,7 @@ def marks(axis: Axes, values: Sequence[tuple[float, float]], style: LineStyle) -
         return
     floor = axis.get_ylim()[0] if axis.get_yscale() == "log" else -math.inf
     left = 0.0 if axis.get_xscale() == "log" else -math.inf
-    shown = [
-        (x, max(y, floor)) if left < x < math.inf and math.isfinite(y) else (math.nan, math.nan) for x, y in values
-    ]
+    shown = [(x, max(y, floor)) if left < x < math.inf and _drawn(y) else (math.nan, math.nan) for x, y in values]
     axis.plot(
         [x for x, _ in shown], [y for _, y in shown], linestyle=style.dash, color=style.colour, linewidth=style.width,
         marker=style.marker, markersize=style.size, markerfacecolor=style.colour if style.filled else "white",
@@ -121,10 +123,11 @@ def marks(axis: Axes, values: Sequence[tuple[float, float]], style: LineStyle) -
 def _log_y(axis: Axes, ys: Sequence[float], floor: float) -> None:
     """Whole decades around all that is above zero, or 1, 2, 3 and 5 where that is few."""
     axis.set_yscale("log")
-    low, high = (min(ys), max(ys)) if ys else (1e-16, 1.0)
+    low, high = (max(min(ys), 1 / LARGEST), max(ys)) if ys else (1e-16, 1.0)
     if high / low >= 30:
-        least = low if low == floor else 10 ** math.floor(math.log10(low) - 0.1)
-        axis.set_ylim(least, 10 ** math.ceil(math.log10(high) + 0.05))
+        # floats throughout: integers of many digits are no limits, and beyond the largest float there is no power
+        least = low if low == floor else 10.0 ** max(math.floor(math.log10(low) - 0.1), -307)
+        axis.set_ylim(least, 10.0 ** min(math.ceil(math.log10(high) + 0.05), 307))
         axis.yaxis.set_major_locator(LogLocator(numticks=7))
     else:
         axis.set_ylim(low / 1.4, high * 1.4)
@@ -138,6 +141,10 @@ def _plain_log_ticks(axis: Axes, xs: Sequence[float]) -> None:
     axis.xaxis.set_major_locator(FixedLocator(xs) if every else LogLocator(subs=_steps(xs)))
     axis.xaxis.set_major_formatter(FuncFormatter(_short))
     axis.xaxis.set_minor_locator(NullLocator())
+
+
+def _drawn(value: float) -> bool:
+    return abs(value) <= LARGEST  # which NaN is not
 
 
 def _steps(xs: Sequence[float]) -> tuple[float, ...]:

@@ -34,7 +34,7 @@ def exactness(table: pl.DataFrame) -> Picture:
         panels += [replace(panel, x=_axis(panel.title), metric="") for panel in found]
     columns = len({panel.title for panel in panels})
     widths = sorted({int(one.spec["width"]) for one in source.found})
-    note = f"A point has all widths ({', '.join(map(str, widths))}), all depths and seeds together."
+    note = f"Each point is over all widths ({', '.join(map(str, widths))}) and depths of its place and all seeds."
     title = "Exact adaptation at the rank needed, in floating point"
     return draw(source, "exactness", title, panels, columns, 2.55 if columns > 2 else 3.3, note=note)
 

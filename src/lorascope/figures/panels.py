@@ -1,20 +1,22 @@
 """A grid of panels with one legend and a caption: what all figures of medians share."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ..errors import SpecError
-from .axes import Panel, draw_lines, dress, marks
+from .axes import LARGEST, Panel, draw_lines, dress, marks
 from .extent import Extent
 from .frame import Entry, framed
 from .points import Point, as_csv
 from .reference_points import ReferencePoint, reference
 from .style import LOOK, REFERENCE_GREY, LineStyle, line_styles
 
-__all__ = ["EXACT", "RANK", "Picture", "draw", "panels_of"]
+__all__ = ["EXACT", "RANK", "Picture", "draw", "panels_of", "rendered"]
 
 RANK = "rank of every adapter"
 EXACT = 1e-12  # squared errors below this are those of rounding
@@ -72,22 +74,23 @@ def draw(
     Args:
         source: the records, for the scale, the seeds and the failures.
         name, title: of the figure.
-        panels: row by row; those without points are left out.
+        panels: row by row; those without values are left out.
         columns: panels in a row, at most.
         width: of a panel, in inches.
         styles: of lines, where they are not those of the methods.
         note: what else the caption says.
 
     Raises:
-        SpecError: no panel has a point.
+        SpecError: no panel has a point with a value.
 
     Cost O(points).
     """
-    shown = [panel for panel in panels if panel.points]
+    shown = [panel for panel in panels if any(point.seeds for point in panel.points)]
     if not shown:
+        lack = "failed" if source.failed == len(source.found) else "have none of the metrics that it shows"
         raise SpecError(
-            f"the figure {name} needs metrics that the records of the suite {source.suite} do not have; run it again: "
-            f"lorascope run {source.suite}"
+            f"the figure {name} needs results, but all {len(source.found)} runs of the suite {source.suite} {lack}; "
+            f"run it again: lorascope run {source.suite}"
         )
     points = [point for panel in shown for point in panel.points]
     authors = [_authors(name, panel) for panel in shown]
@@ -112,6 +115,22 @@ def draw(
     return Picture(name, figure, as_csv(name, source.scale, points), source)
 
 
+def rendered(picture: Picture, kind: Literal["png", "svg"]) -> bytes:
+    """The picture as a file's content: 200 dots an inch, and the same for the same records.
+
+    Args:
+        picture: from ``draw``.
+        kind: of file.
+
+    Cost O(points).
+    """
+    content = io.BytesIO()
+    # without a date and random names, which would differ from run to run
+    with mpl.rc_context({"svg.hashsalt": picture.name}):
+        picture.figure.savefig(content, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+    return content.getvalue()
+
+
 def _authors(name: str, panel: Panel) -> list[ReferencePoint]:
     return [one for one in reference() if (one.figure, one.panel, one.metric) == (name, panel.title, panel.metric)]
 
@@ -127,8 +146,8 @@ def _caption(source: Extent, panels: Sequence[Panel], notes: Sequence[str]) -> s
     said = ["Lines: median over seeds; shaded: from the least to the greatest." if several else "One seed a point."]
     said += notes
     for floor in sorted({one.floor for one in panels if any(0 <= point.y < one.floor for point in one.points)}):
-        said.append(f"At the lower edge: below {floor:g}, exact up to rounding.")
-    infinite = sum(point.y == float("inf") for point in points)
+        said.append(f"At the lower edge: below {floor:g}.")
+    infinite = sum(point.y > LARGEST for point in points)
     if infinite:
         said.append(f"Arrows at the top: {_counted(infinite, 'median')} that {_are(infinite)} not finite.")
     if source.failed:

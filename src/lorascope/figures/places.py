@@ -6,7 +6,7 @@ from ..records import Measurement
 from .points import Place
 from .style import method_name
 
-__all__ = ["by_rank", "depths", "frozen", "line", "pair", "parameters", "rank"]
+__all__ = ["Words", "by_rank", "depths", "frozen", "line", "pair", "parameters", "rank"]
 
 Words = Callable[[Measurement], str]
 

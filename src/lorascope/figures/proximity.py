@@ -1,7 +1,6 @@
 """Figure "proximity": the nearer the frozen network is to the target, the less rank and error remain."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -9,13 +8,13 @@ import polars as pl
 from ..records import Measurement
 from .axes import Panel
 from .extent import extent
-from .panels import EXACT, Picture, draw
+from .panels import EXACT, Picture, draw, panels_of
+from .places import Words, line
 from .points import Place, gather
-from .style import LineStyle, method_name
+from .style import LineStyle
 
 __all__ = ["proximity"]
 
-ENOUGH = 1e-3  # of the error
 RANKS, NEEDED = "rank that it takes", "for exactness"
 STYLES = {
     NEEDED: LineStyle("#d55e00", ":", "D", size=5),
@@ -34,16 +33,18 @@ def proximity(table: pl.DataFrame) -> Picture:
         SpecError: no records of the suite ``proximity``.
     """
     source = extent(table, "proximity")
-    enough = replace(source, found=tuple(_least_ranks(source.found)))
-    ranks = [*gather(source, "rank_needed", _at(RANKS, NEEDED)), *gather(enough, "least_rank", _least)]
+    where = {one.cell: one.metrics["frozen_mse"] for one in source.found if "frozen_mse" in one.metrics}
+    # the rank needed is the networks' own, whatever adapts them: of one method's cells
+    alone = replace(source, found=tuple(_of(source.found, source.found[0].method)))
+    ranks = gather(alone, "rank_needed", _at(where, lambda _: RANKS, lambda _: NEEDED))
+    ranks += gather(source, "rank_enough", _at(where, lambda _: RANKS, lambda one: f"enough: {line(one)}"))
+    errors = gather(source, "test_mse", _at(where, lambda one: f"{line(one)}, by rank", lambda one: f"rank {one.rank}"))
     distance = "test MSE of the untouched frozen network"
-    panels = [Panel(RANKS, ranks, distance, "rank", log_x=True, metric="")]
-    for method in dict.fromkeys(one.method for one in source.found):
-        title = f"{method_name(method)}, by rank"
-        points = gather(replace(source, found=tuple(_of(source.found, method))), "test_mse", _at(title, None))
-        panels.append(Panel(title, points, distance, log=True, log_x=True, metric="", floor=EXACT))
+    panels = [Panel(RANKS, ranks, distance, "rank"), *panels_of(errors, distance, log=True, floor=EXACT)]
+    panels = [replace(panel, log_x=True, metric="") for panel in panels]
+    enough = sorted({float(one.spec["enough"]) for one in source.found if "enough" in one.spec})
+    note = f"Enough: test MSE of at most {enough[0]:g}, infinite where no rank that was tried is." if enough else ""
     title = "Frozen networks nearer to and farther from the target"
-    note = f"Enough: test MSE of at most {ENOUGH:g}, infinite where no rank that was tried is."
     return draw(source, "proximity", title, panels, len(panels), 2.9, STYLES, note)
 
 
@@ -51,25 +52,10 @@ def _of(found: Sequence[Measurement], method: str) -> Iterator[Measurement]:
     return (one for one in found if one.method == method)
 
 
-def _at(panel: str, name: str | None) -> Callable[[Measurement], Place | None]:
-    """By level of training, from the nearest on; the distance is what that level gave."""
-    return lambda one: Place(panel, name or f"rank {one.rank}", _level(one), one.metrics.get("frozen_mse"))
-
-
-def _least(one: Measurement) -> Place:
-    return Place(RANKS, f"enough: {method_name(one.method)}", _level(one), one.metrics["frozen_mse"])
+def _at(where: Mapping[str, float], panel: Words, of: Words) -> Callable[[Measurement], Place]:
+    """By level of training; the distance is what that level gave."""
+    return lambda one: Place(panel(one), of(one), _level(one), where.get(one.cell))
 
 
 def _level(one: Measurement) -> float:
     return float(one.spec.get("pretrain", {}).get("level", 1.0))
-
-
-def _least_ranks(found: Sequence[Measurement]) -> Iterator[Measurement]:
-    """For each cell the least rank whose error is small enough, infinite where none is."""
-    cells: dict[tuple[str, str], list[Measurement]] = {}
-    for one in found:
-        if one.rank is not None and {"test_mse", "frozen_mse"} <= one.metrics.keys():
-            cells.setdefault((one.cell, one.method), []).append(one)
-    for some in cells.values():
-        least = min((float(one.rank or 0) for one in some if one.metrics["test_mse"] <= ENOUGH), default=math.inf)
-        yield replace(some[0], rank=None, metrics={"least_rank": least, "frozen_mse": some[0].metrics["frozen_mse"]})

@@ -14,6 +14,8 @@ from ..errors import SpecError
 __all__ = ["Measurement", "Median", "Spread", "measurements", "medians", "quantile", "spreads"]
 
 P = TypeVar("P", bound=Hashable)
+# what a line's name says where a suite has several: networks, tasks and starts that are no repetitions of each other
+APART = ("model", "width", "dtype", "task", "start", "pretrain.level")
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,8 @@ def quantile(values: Sequence[float], share: float) -> float:
 def medians(table: pl.DataFrame, suite: str, cells: Collection[str], metric: str = "test_mse") -> list[Median]:
     """Medians over seeds, in the order in which the cells are named; failed rows are left out.
 
+    Where the cells differ in width, number format, task, start or level of training, lines are told apart by it.
+
     Args:
         table: from ``records.read``.
         suite: its name; another may have the same cells.
@@ -175,11 +179,20 @@ def medians(table: pl.DataFrame, suite: str, cells: Collection[str], metric: str
     >>> medians(pl.DataFrame(rows), "demo", [rows[0]["cell"]])
     [Median(init='random', depths='1/2', line='stable', at='rank 1', value=0.5, seeds=1)]
     """
-    found = spreads(measurements(table, suite, cells), metric, _point)
+    chosen = measurements(table, suite, cells)
+    apart = [key for key in APART if len({_said(one.spec, key) for one in chosen} - {None}) > 1]
+    found = spreads(chosen, metric, lambda one: _point(one, apart))
     return [Median(*point, one.median, len(one.values)) for point, one in found.items() if one.values]
 
 
-def _point(one: Measurement) -> tuple[str, str, str, str]:
+def _said(spec: Mapping[str, Any], key: str) -> str | float | None:
+    """What a spec says under a key, or in a table of it: ``pretrain.level``."""
+    table, _, inner = key.partition(".")
+    return spec.get(table, {}).get(inner) if inner else spec.get(key)
+
+
+def _point(one: Measurement, apart: Sequence[str]) -> tuple[str, str, str, str]:
+    """Where a measurement belongs; ``apart``: what else tells lines apart in this suite."""
     spec = one.spec
     blocks = " blocks" if spec.get("model") == "transformer" else ""
     return str(spec["init"]), f"{spec['target_depth']}/{spec['frozen_depth']}{blocks}", _line(spec), _place(one)
@@ -187,6 +200,10 @@ def _point(one: Measurement) -> tuple[str, str, str, str]:
 
 def _line(spec: Mapping[str, Any]) -> str:
     line = str(spec["method"])
+    for key in apart:
+        value = _said(spec, key)
+        if value is not None:
+            line += f", {value}" if isinstance(value, str) else f", {key.rpartition('.')[2]} {value}"
     if spec.get("tune_bias") is False and spec["bias"]:
         line += ", biases fixed"
     if spec.get("measure") == "proximity":

@@ -1,5 +1,6 @@
 """Which plots a suite has."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -40,6 +41,7 @@ class Chart:
         once: all runs of a cell say the same, so that one of them counts.
         log: the error axis starts logarithmic.
         decades: of it that are shown at first; what lies below is drawn on its lower edge.
+        cap: of the logarithmic axis; what lies above is drawn on its upper edge.
         diagonal: the line on which both axes agree is drawn.
         note: what there is to know.
     """
@@ -55,6 +57,7 @@ class Chart:
     once: bool = False
     log: bool = True
     decades: int = 8
+    cap: float = math.inf
     diagonal: bool = False
     note: str = ""
 
@@ -110,10 +113,12 @@ RANK_NEEDED = Chart(
 )  # fmt: skip
 EXACT = Chart(
     "Relative error at the rank needed", Axis("rank", "rank needed"), (Series("relative_error"),), "relative error",
-    kind="points", line="method", panel=("scale", "model", "dtype"), decades=16,
+    kind="points", line="method", panel=("scale", "model", "dtype"), decades=18, cap=100.0,
     note="Every run is a mark: widths, depths and seeds are in what the pointer shows.",
 )  # fmt: skip
-UPDATES = replace(EXACT, title="Norm of the largest update", series=(Series("largest_update"),), y_label="norm")
+UPDATES = replace(
+    EXACT, title="Norm of the largest update", series=(Series("largest_update"),), y_label="norm", cap=math.inf
+)
 CERTIFICATES = Chart(
     "Bounds and errors against rank",
     RANK,
@@ -130,7 +135,7 @@ CERTIFICATES = Chart(
 )
 BOUND_AGAINST_MEASURED = Chart(
     "Bound against measured error", Axis("measured", "measured error", "log"), (Series("error_bound"),),
-    "certified bound", kind="points", line="method", panel=("scale",), decades=16, diagonal=True,
+    "certified bound", kind="points", line="method", panel=("scale",), decades=20, cap=1e4, diagonal=True,
     note="Measured: the largest error found where it was looked for, else the root mean square over the test inputs. "
     "A mark below the diagonal would be a bound that does not hold.",
 )  # fmt: skip

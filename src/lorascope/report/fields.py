@@ -7,7 +7,7 @@ from typing import Any
 from .runs import Run
 from .suites import command
 
-__all__ = ["Fields", "fields", "finite", "panel_word"]
+__all__ = ["Fields", "all_fields", "fields", "finite", "panel_word"]
 
 Fields = dict[str, Any]
 
@@ -55,6 +55,16 @@ def fields(run: Run, extra: Sequence[str] = ()) -> Fields:
     return {name: value for name, value in known.items() if value is not None}
 
 
+def all_fields(runs: Sequence[Run], extra: Sequence[str] = ()) -> list[Fields]:
+    """Of each run; what a cell says of its networks, in a row without a rank, is said of each of its ranks as well.
+
+    Cost O(runs x fields).
+    """
+    ranked = {run.cell for run in runs if run.rank is not None}
+    shared = {run.cell: dict(run.metrics) for run in runs if run.rank is None and run.cell in ranked}
+    return [shared.get(run.cell, {}) | fields(run, extra) for run in runs]
+
+
 def finite(value: object) -> bool:
     """A number that can be drawn."""
     return isinstance(value, int | float) and math.isfinite(value)
@@ -99,12 +109,11 @@ def _derived(run: Run) -> Fields:
     bound, width, mse = metrics.get("error_bound"), run.spec.get("width"), metrics.get("test_mse")
     if bound is None:
         return found
-    if mse is not None and mse >= 0 and isinstance(width, int):
+    if mse is not None and not mse < 0 and isinstance(width, int):
         found["rms_error"] = math.sqrt(width * mse)
-    measured = max(
-        (metrics[name] for name in ("largest_error", "attacked_error") if name in metrics),
-        default=found.get("rms_error"),
-    )
+    searched = [metrics[name] for name in ("largest_error", "attacked_error") if name in metrics]
+    # what is no number is no small error
+    measured = max((math.inf if math.isnan(one) else one for one in searched), default=found.get("rms_error"))
     if measured is not None:
         found["measured"] = measured
         if measured > 0:

@@ -11,12 +11,9 @@ __all__ = ["headline"]
 EXACT = 1e-12  # of a mean squared error; outputs are of size 0.1 to 10
 MOST = 5  # lines that are told
 SHORT = {
-    "entries": "trained entries",
-    "parameters": "trained entries",
-    "frozen_depth": "layers",
-    "step": "steps",
+    "entries": "trained entries", "parameters": "trained entries", "frozen_depth": "layers", "step": "steps",
     "frozen_mse": "away",
-}
+}  # fmt: skip
 
 
 def headline(chart: Chart, rows: Sequence[Fields]) -> str:

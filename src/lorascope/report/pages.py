@@ -10,9 +10,11 @@ from markupsafe import Markup
 from .._version import __version__
 from ..records import SCHEMA_VERSION
 from .charts import BOUND_AGAINST_MEASURED, Chart, charts
-from .fields import Fields, fields
+from .fields import Fields, all_fields, fields
 from .headline import headline
 from .payload import as_json, payload
+from .points import natural
+from .reported import reported
 from .runs import Run, extra_keys
 from .sparkline import sparkline
 from .styles import styles
@@ -93,10 +95,16 @@ def pages(runs: Sequence[Run], source: str, progress: Progress) -> Iterator[tupl
 
 
 def _suite(name: str, runs: list[Run]) -> _Suite:
+    runs = sorted(runs, key=_order)
     extra = extra_keys(runs)
-    rows = [fields(run, extra) for run in runs]
+    rows = all_fields(runs, extra)
     metrics = list(dict.fromkeys(metric for run in runs for metric in run.metrics))
     return _Suite(name, runs, rows, metrics, extra, charts(name, rows, metrics, extra))
+
+
+def _order(run: Run) -> tuple[object, ...]:
+    words = (run.scale, run.init, run.depths, run.line)
+    return (*map(natural, words), run.seed, run.cell, -1 if run.rank is None else run.rank)
 
 
 def _scales(runs: Sequence[Run]) -> list[str]:
@@ -125,8 +133,12 @@ def _suite_content(suite: _Suite) -> dict[str, Any]:
         "counts": _counts(suite.runs),
         "headline": _headline(suite),
         "charts": suite.charts,
-        "data": as_json(payload(suite.rows, suite.charts, suite.metrics, suite.extra)),
+        "data": as_json(payload(suite.rows, suite.charts, suite.metrics, suite.extra, beside=_beside(suite))),
     }
+
+
+def _beside(suite: _Suite) -> list[dict[str, Any]]:
+    return reported(suite.charts[0], suite.runs) if suite.charts else []
 
 
 def _headline(suite: _Suite) -> str:

@@ -32,6 +32,7 @@ def payload(
     metrics: Sequence[str],
     extra: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
+    beside: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Everything one page draws.
 
@@ -41,6 +42,7 @@ def payload(
         metrics: names, in the order of the table's columns.
         extra: fields that vary beside the usual ones.
         columns: field -> head, where the table is not one of runs.
+        beside: from ``reported``, for the first plot.
 
     Cost O(rows x fields).
     """
@@ -49,13 +51,15 @@ def payload(
         measured = {name: name.replace("_", " ") for name in metrics if name not in NOT_IN_TABLE}
         columns = {**PLACES, **{key: key.replace("_", " ") for key in extra}, **SETTINGS, **measured, **LAST}
     drawn = [
-        asdict(chart) | {"styles": styles(chart, rows), "reported": [], "names": _names(chart, rows)}
+        asdict(chart) | {"styles": styles(chart, rows), "names": _names(chart, rows), "reported": []}
         for chart in charts
     ]
+    if drawn:
+        drawn[0]["reported"] = list(beside)
     filters = {**FILTERS, **{key: key.replace("_", " ").capitalize() for key in extra}}
     used = set(columns) | set(filters) | {name for chart in charts for name in _used(chart)}
     if charts:
-        used |= {"commit", "lr", "weight_decay", "line", "method", "curve"}
+        used |= {"commit", "status", "lr", "weight_decay", "line", "method", "curve"}
     return {
         "count": len(rows),
         "fields": {name: [row.get(name) for row in rows] for name in present if name in used},

@@ -9,7 +9,7 @@ from statistics import median
 from .charts import Chart
 from .fields import Fields, finite
 
-__all__ = ["Curve", "curves", "once_a_cell"]
+__all__ = ["Curve", "curves", "natural", "once_a_cell"]
 
 Place = float | str  # on the axis
 FIRST = ("paper", "medium", "smoke", "random", "pretrained")  # where words have an order
@@ -45,11 +45,15 @@ def curves(chart: Chart, rows: Sequence[Fields]) -> list[Curve]:
                 groups = found.setdefault((panel, line, one.label), {})
                 groups.setdefault(row.get(chart.group, x), []).append((x, math.inf if math.isnan(value) else value))
     made = [Curve(*key, _medians(list(groups.values()), chart)) for key, groups in found.items()]
-    return sorted(made, key=lambda curve: ([_order(word) for word in curve.panel], _order(curve.line)))
+    return sorted(made, key=lambda curve: ([natural(word) for word in curve.panel], natural(curve.line)))
 
 
-def _order(word: str) -> list[tuple[int, int, str]]:
-    """Random before pretrained, ``rank 4`` before ``rank 16``."""
+def natural(word: str) -> list[tuple[int, int, str]]:
+    """Sorts words as a reader would.
+
+    >>> sorted(["rank 16", "rank 4", "pretrained", "random"], key=natural)
+    ['random', 'pretrained', 'rank 4', 'rank 16']
+    """
     if word in FIRST:
         return [(0, FIRST.index(word), "")]
     return [(1, int(part), "") if part.isdecimal() else (2, 0, part) for part in re.split(r"(\d+)", word) if part]

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 from .charts import Chart
 from .fields import Fields
+from .reported import line_name
 
 __all__ = ["DARK", "LIGHT", "Style", "styles"]
 
@@ -26,12 +27,14 @@ class Style:
     Attributes:
         colour: place in the palette; None: the place on the ramp from the first to the last line.
         ramp: 0 to 1.
+        label: what the line is called in a legend.
     """
 
     colour: int | None
     ramp: float
     dash: str
     symbol: str
+    label: str
 
 
 def styles(chart: Chart, rows: Sequence[Fields]) -> dict[str, dict[str, object]]:
@@ -40,12 +43,12 @@ def styles(chart: Chart, rows: Sequence[Fields]) -> dict[str, dict[str, object]]
     Cost O(rows).
     """
     if chart.line == "series":
-        found = {one.label: _one(place, place) for place, one in enumerate(chart.series)}
+        found = {one.label: _one(place, one.label) for place, one in enumerate(chart.series)}
     elif chart.line == "rank_line":
         ranks = sorted({row["rank"] for row in rows if row.get("rank") is not None})
         top = max(len(ranks) - 1, 1)
         found = {
-            f"rank {rank}": Style(None, place / top, "solid", SYMBOLS[place % len(SYMBOLS)])
+            f"rank {rank}": Style(None, place / top, "solid", SYMBOLS[place % len(SYMBOLS)], f"rank {rank}")
             for place, rank in enumerate(ranks)
         }
     else:
@@ -65,9 +68,9 @@ def _by_method(chart: Chart, rows: Sequence[Fields]) -> dict[str, Style]:
         if place < 0 or place in taken:
             place = free.pop(0) if free else len(found) % len(LIGHT)
         taken.add(place)
-        found[name] = _one(place, place)
+        found[name] = _one(place, line_name(name, methods[name]))
     return found
 
 
-def _one(colour: int, look: int) -> Style:
-    return Style(colour % len(LIGHT), 0.0, DASHES[look % len(DASHES)], SYMBOLS[look % len(SYMBOLS)])
+def _one(place: int, label: str) -> Style:
+    return Style(place % len(LIGHT), 0.0, DASHES[place % len(DASHES)], SYMBOLS[place % len(SYMBOLS)], label)

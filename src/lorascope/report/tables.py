@@ -4,11 +4,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from statistics import median
 
 from .fields import Fields
+from .points import natural
 from .runs import Run
+from .suites import place as reading_order
 
 __all__ = ["Table", "bounds", "certificates", "exactness", "origins", "short"]
 
@@ -100,7 +101,7 @@ def origins(runs: Sequence[Run]) -> Table:
     """
     lines: list[tuple[str, ...]] = []
     key = [(run.suite, run.scale, run.version, _shortened(run.commit or "-"), run.device) for run in runs]
-    for place in sorted(set(key)):
+    for place in sorted(set(key), key=lambda words: (reading_order(words[0]), words)):
         chosen = [run for run, at in zip(runs, key, strict=True) if at == place]
         lines.append((*place, str(len({run.cell for run in chosen})), f"{sum(run.seconds for run in chosen):.0f}"))
     return Table(("suite", "scale", "version", "commit", "device", "cells#", "seconds#"), tuple(lines))
@@ -112,13 +113,15 @@ def _shortened(commit: str) -> str:
 
 
 def _grouped(rows: Sequence[Fields], keys: Sequence[str]) -> list[tuple[tuple[str, ...], list[Fields]]]:
-    def place(row: Fields) -> tuple[tuple[float, str], ...]:
-        # numbers by size, before words
-        values = [row.get(key, "-") for key in keys]
-        return tuple((float(one) if isinstance(one, int | float) else math.inf, str(one)) for one in values)
+    groups: dict[tuple[str, ...], list[Fields]] = {}
+    for row in rows:
+        groups.setdefault(tuple(str(row.get(key, "-")) for key in keys), []).append(row)
+    return sorted(groups.items(), key=lambda group: _order(keys, group[0]))
 
-    ordered = sorted(rows, key=place)
-    return [(tuple(word for _, word in at), list(group)) for at, group in groupby(ordered, place)]
+
+def _order(keys: Sequence[str], words: Sequence[str]) -> list[object]:
+    """Suites as they are to be read, other words and numbers as a reader would."""
+    return [reading_order(word) if key == "suite" else natural(word) for key, word in zip(keys, words, strict=True)]
 
 
 def _number(value: float) -> float:

@@ -29,6 +29,7 @@ class Batches:
         generator: of the draws.
         lift: inputs -> inputs of the first layer that is trained.
         held_out: inputs to validate on, instead of those.
+        outputs: what computes the target's outputs; default the target itself.
 
     Raises:
         SpecError: samples and sampler both given, or inputs that are not finite.
@@ -45,10 +46,12 @@ class Batches:
         generator: torch.Generator,
         lift: Callable[[Tensor], Tensor] | None = None,
         held_out: Tensor | None = None,
+        outputs: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if samples is not None and sampler is not None:
             raise SpecError("give samples (a tensor) or sampler (a function of the number wanted), got both")
         self._frozen, self._target, self._lift = frozen, target, lift
+        self._outputs = target if outputs is None else outputs
         self.batch, self._sampler, self._generator = batch, sampler, generator
         if isinstance(target, FNN):
             self._shape: tuple[int, ...] = (target.linears[0].weight.shape[1],)
@@ -107,7 +110,7 @@ class Batches:
         stacked = torch.stack(inputs)
         with torch.no_grad():
             dtype = next(self._target.parameters()).dtype
-            wanted = self._target(stacked.to(dtype)).to(self._like)
+            wanted = self._outputs(stacked.to(dtype)).to(self._like)
             width = self._like.shape[-1]
             stacked, wanted = (_padded(values, width) for values in (stacked, wanted))
             stacked = stacked if self._lift is None else self._lift(stacked)

@@ -77,7 +77,8 @@ def lora(
         checkpoint_every: seconds between writes.
         progress: called with the share of the work done and a line about it.
         observe: called with a step and the held-out losses before it, one a run (``lr`` outer, ``weight_decay`` inner).
-        engine: as in :func:`.engine_for`.
+        engine: what computes the steps, ``"torch"``, ``"compiled"``, or, ``"auto"``, the latter where it can:
+            :func:`.engine_for`.
 
     Returns:
         The adaptation; its certificate bounds the error on the whole domain, however the steps went, and leaves the

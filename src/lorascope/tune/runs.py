@@ -16,7 +16,7 @@ from ..theory import Model
 from .batches import Batches
 from .certificate import Judge
 from .checkpoint import Checkpoint, fingerprint
-from .compiled import CompiledChunk, Engine, Rows, engine_for, load
+from .compiled import CompiledChunk, CompiledOutputs, Engine, Rows, engine_for, load
 from .engine import Chunk, Objective, TorchChunk, train
 from .keywords import How
 from .layout import Layout
@@ -53,14 +53,13 @@ def run(
 def _run(
     frozen: Model, target: Model, settings: Sequence[Setting], name: str, how: How, best_only: bool
 ) -> list[Adaptation[Model]]:
-    started, source = perf_counter(), how.source
-    engine = _engine(frozen, settings, how)
+    started, source, engine = perf_counter(), how.source, engine_for(frozen, how.engine)
     kind = check_objective(how.objective, next(frozen.parameters()).shape[-1])
     judge = Judge(frozen, target, how.domain, kind)
     before = source.get_state()
     lowest = _lowest(frozen, settings)
-    prefix = _prefix(frozen, lowest)
-    batches = Batches(frozen, target, how.batch, how.samples, how.sampler, source, prefix, how.held_out)
+    lift, outputs = _networks(frozen, target, lowest, engine)
+    batches = Batches(frozen, target, how.batch, how.samples, how.sampler, source, lift, how.held_out, outputs)
     chunks = _chunks(frozen, settings, how, lowest, batches, engine)
     losses = torch.full((len(settings),), _loss_of(frozen, batches, lowest, kind), dtype=torch.float64)
     trained = [chunk for chunk, _ in chunks]
@@ -128,7 +127,21 @@ def _lowest(frozen: Model, settings: Sequence[Setting]) -> int:
     return min(layers, default=frozen.depth - 1)
 
 
-def _prefix(frozen: Model, lowest: int) -> Callable[[Tensor], Tensor] | None:
+def _networks(
+    frozen: Model, target: Model, lowest: int, engine: Engine
+) -> tuple[Callable[[Tensor], Tensor] | None, Callable[[Tensor], Tensor] | None]:
+    """What computes the layers before the first that is trained, if any, and the target's outputs, if not itself."""
+    prefix = _prefix(frozen, lowest)
+    library = load().library if engine.name == "compiled" else None
+    if library is None:
+        return prefix, None
+    # a float64 target's last bit is seldom seen in what is left of it in float32
+    exact = target if isinstance(target, FNN) and target.linears[0].weight.dtype == torch.float32 else None
+    lift = None if prefix is None else CompiledOutputs(library, prefix)
+    return lift, None if exact is None else CompiledOutputs(library, exact)
+
+
+def _prefix(frozen: Model, lowest: int) -> FNN | None:
     if lowest == 0 or not isinstance(frozen, FNN):
         return None
     layers = frozen.linears[:lowest]
@@ -151,25 +164,21 @@ def _loss_of(frozen: Model, batches: Batches, lowest: int, kind: ObjectiveName) 
         return float(found)
 
 
-def _engine(frozen: Model, settings: Sequence[Setting], how: How) -> Engine:
-    plain = how.objective == "mse" and how.optimizer == "adam" and all(one.lr_ratio == 1 for one in settings)
-    return engine_for(frozen, how.engine) if plain else Engine("torch", "objective, optimizer or lr_ratio ask for it")
-
-
 def _chunks(
     frozen: Model, settings: Sequence[Setting], how: How, lowest: int, batches: Batches, engine: Engine
 ) -> list[tuple[Chunk, Layout]]:
     """All members that train anything."""
     if engine.name == "torch":
-        groups, workspace = _groups(frozen, settings, batches), Workspace()
+        workspace, groups = Workspace(), _groups(frozen, settings, batches)
         return [_chunk(frozen, [settings[one] for one in group], group, how, lowest, workspace) for group in groups]
     library, rows = load().library, Rows()
     assert isinstance(frozen, FNN) and library is not None
     chunks: list[tuple[Chunk, Layout]] = []
     for members in _alike(settings):
         chosen = [settings[member] for member in members]
-        layout = Layout.of(chosen)
-        chunks.append((CompiledChunk(library, frozen, layout, chosen, members, lowest, rows), layout))
+        layout, decoupled = Layout.of(chosen), how.optimizer == "adamw"
+        chunk = CompiledChunk(library, frozen, layout, chosen, members, lowest, rows, how.objective, decoupled)
+        chunks.append((chunk, layout))
     return chunks
 
 

@@ -1,6 +1,7 @@
 """The kernel against torch's engine, for every network and every way of training that it takes."""
 
 import ctypes
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from lorascope import tune
 from lorascope.models import FNN
+from lorascope.optim import Workspace
 from lorascope.tune import runs
-from lorascope.tune.compiled import CompiledChunk, Rows, build, load
+from lorascope.tune.compiled import CompiledChunk, CompiledOutputs, Rows, build, load
+from lorascope.tune.keywords import How
 from lorascope.tune.layout import Layout
 from lorascope.tune.settings import Setting
 from tune.test_ensemble import F32, F64, fnn_pair
@@ -19,14 +22,13 @@ from tune.test_ensemble import F32, F64, fnn_pair
 pytestmark = pytest.mark.skipif(load().library is None, reason=load().why)
 
 
-def compiled(frozen, chosen, library=None, lowest=0):
-    return CompiledChunk(
-        library or load().library, frozen, Layout.of(chosen), chosen, list(range(len(chosen))), lowest, Rows()
-    )
+def compiled(frozen, chosen, library=None, **how):
+    library = library or load().library
+    return CompiledChunk(library, frozen, Layout.of(chosen), chosen, list(range(len(chosen))), 0, Rows(), **how)
 
 
-def by_torch(frozen, chosen, lowest=0):
-    return runs._chunk(frozen, chosen, list(range(len(chosen))), lowest)[0]
+def by_torch(frozen, chosen):
+    return runs._chunk(frozen, chosen, list(range(len(chosen))), How(), 0, Workspace())[0]
 
 
 def network(widths, activation="relu", bias=True, seed=0):
@@ -124,19 +126,91 @@ def libraries(tmp_path_factory):
     return [ctypes.CDLL(str(path)) for path in paths]
 
 
-@pytest.mark.parametrize("widths", [[16] * 5, [3, 20, 7], [64, 40, 64]])
-def test_bits_are_the_same_for_every_vector_width(widths, libraries):
+@pytest.mark.parametrize("objective", ["mse", "classification", "binary"])
+@pytest.mark.parametrize("widths", [[16] * 5, [3, 20, 8], [64, 40, 64]])
+def test_bits_are_the_same_for_every_vector_width(widths, objective, libraries):
     frozen, chosen = network(widths), grid(len(widths) - 1, ranks=(1, 7, 20))
     held_out, *block = batches(widths, 100, 200, held_out=77)
     found = []
     for library in libraries:
-        chunk = compiled(frozen, chosen, library)
+        chunk = compiled(frozen, chosen, library, objective=objective)
         found.append([chunk.advance(block, 0, range(0, 200, 3), held_out), *chunk.state().values()])
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
     # which says something, since a last bit grows: another order of the members' inputs is seen
     turned = [tuple(side.flip(0) for side in pair) for pair in block]
-    chunk = compiled(frozen, chosen)
+    chunk = compiled(frozen, chosen, objective=objective)
     assert not torch.equal(chunk.advance(turned, 0, range(0, 200, 3), held_out), found[0][0])
+
+
+def loss_of(objective, outputs, targets):
+    """As one would write it."""
+    if objective == "mse":
+        return ((outputs - targets) ** 2).mean()
+    if objective == "binary":
+        outputs, targets = (values.unflatten(1, (2, -1)).sum(-1) for values in (outputs, targets))
+    found, wanted = outputs.log_softmax(1), targets.log_softmax(1)
+    return (wanted.exp() * (wanted - found)).sum(1).mean()
+
+
+def plainly(frozen, setting, start, block, held_out, objective, optimizer, ratio):
+    """One member in float64, by autograd and torch's own optimiser: the parameters and the losses before each step."""
+    weights = [layer.weight.detach().double() for layer in frozen.linears]
+    values = [value[0].double().requires_grad_() for value in start]
+    depth = frozen.depth
+    right, left, shifts = values[:depth], values[depth : 2 * depth], values[2 * depth :]
+
+    def loss(batch):
+        hidden = batch[0].double()
+        for weight, a, b, shift in zip(weights, right, left, shifts, strict=True):
+            hidden = torch.relu(hidden @ (weight + b @ a).T + shift)
+        return loss_of(objective, hidden, batch[1].double())
+
+    groups = [{"params": [*right, *shifts]}, {"params": left, "lr": setting.lr * ratio}]
+    stepper = optimizer(groups, lr=setting.lr, weight_decay=setting.weight_decay)
+    losses = []
+    for batch in block:
+        losses.append(float(loss(held_out).detach()))
+        stepper.zero_grad()
+        loss(batch).backward()
+        stepper.step()
+    return values, losses
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW])
+@pytest.mark.parametrize("objective", ["mse", "classification", "binary"])
+@pytest.mark.parametrize(("widths", "scale"), [([4, 16, 6], 1.0), ([16, 16, 16], 30.0), ([3, 5, 2], 1e-3)])
+def test_objectives_and_optimisers_are_the_plain_loop(widths, scale, objective, optimizer):
+    frozen = network(widths)
+    held_out, *block = [(x, scale * y) for x, y in batches(widths, 70, 30, held_out=90)]
+    ratio = 4.0
+    chosen = [replace(one, lr_ratio=ratio) for one in grid(2, ranks=(2,), rates=(1e-3,), decays=(0.0, 0.3))]
+    chunk = compiled(
+        frozen,
+        chosen,
+        objective=objective,
+        decoupled=optimizer is torch.optim.AdamW,
+    )
+    start = chunk.kept
+    seen = chunk.advance(block, 0, range(30), held_out)
+    for index, setting in enumerate(chosen):
+        mine = [value[index : index + 1] for value in start]
+        values, losses = plainly(frozen, setting, mine, block, held_out, objective, optimizer, ratio)
+        assert seen[:, index].tolist() == pytest.approx(losses, rel=2e-5, abs=1e-6)
+        for value, wanted in zip(chunk._views(chunk._state[0]), values, strict=True):
+            torch.testing.assert_close(value[index].double(), wanted.detach(), rtol=1e-5, atol=2e-5)
+
+
+def test_a_divergence_is_zero_where_the_classes_agree_and_not_kept_where_it_is_no_number():
+    same = torch.randn(70, 4, generator=torch.Generator().manual_seed(0))
+    frozen = FNN.from_weights([torch.eye(4)], [torch.zeros(4)], "identity")
+    likes = {"classification": same + 3.0, "binary": same[:, [1, 0, 3, 2]]}  # other outputs of the same classes
+    for objective, like in likes.items():
+        chunk = compiled(frozen, grid(1, ranks=(1,)), objective=objective)
+        near, far, lost = (chunk.finish((values, like)) for values in (same, same * 200, same * torch.inf))
+        assert near.abs().max() < 1e-12
+        assert far.min() > 1
+        assert not lost.isfinite().any()
+        assert torch.equal(chunk.best, near)
 
 
 def test_a_member_has_the_same_bits_in_any_company_and_after_a_break():
@@ -216,6 +290,15 @@ def test_methods_are_those_of_torch(method):
     for value, wanted in zip(*(one.model.state_dict().values() for one in found), strict=True):
         torch.testing.assert_close(value, wanted, rtol=1e-5, atol=1e-5)
     assert found[0].certificate.error_bound == pytest.approx(found[1].certificate.error_bound, rel=1e-4)
+
+
+def test_outputs_are_the_networks_and_of_the_same_bits_for_every_vector_width(libraries):
+    for widths, activation in (([16] * 3, "relu"), ([3, 20, 7], "identity"), ([1, 1], "relu")):
+        model = network(widths, activation)
+        x = torch.randn(3, 101, widths[0], generator=torch.Generator().manual_seed(0))
+        one, other = (CompiledOutputs(library, model)(x) for library in libraries)
+        assert torch.equal(one, other)
+        torch.testing.assert_close(one, model(x).detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_float64_is_left_to_torch():

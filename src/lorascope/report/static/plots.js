@@ -49,7 +49,10 @@ Report.makePlots = (changed) => {
 
   function panelsOf(chart, runs) {
     const panels = new Map();
+    const cells = new Set();
     for (const run of runs) {
+      if (chart.once && (run.status !== "ok" || cells.has(run.cell))) continue;
+      cells.add(run.cell);
       const facets = chart.panel.map((field) => String(run[field] ?? ""));
       for (const [place, series] of chart.series.entries()) {
         const points = pointsOf(chart, series.field, run);
@@ -57,9 +60,11 @@ Report.makePlots = (changed) => {
         const key = JSON.stringify(facets);
         if (!panels.has(key)) panels.set(key, { key, facets, lines: new Map() });
         const line = chart.line === "series" ? series.label : String(run[chart.line] ?? "");
-        const name = series.label && chart.line !== "series" ? `${line}: ${series.label}` : line;
+        const apart = series.label && chart.line !== "series" ? `: ${series.label}` : "";
+        const name = `${line}${apart}`;
+        const label = `${labelOf(chart, line)}${apart}`;
         const { lines } = panels.get(key);
-        if (!lines.has(name)) lines.set(name, { name, line, place, style: chart.styles[line], points: [] });
+        if (!lines.has(name)) lines.set(name, { name, label, line, place, style: chart.styles[line], points: [] });
         lines.get(name).points.push(...points);
       }
     }
@@ -121,7 +126,7 @@ Report.makePlots = (changed) => {
     const extra = chart.panel.filter((field) => !["scale", "init", "depths", "method"].includes(field));
     const places = chart.kind === "points" ? ["suite", "init", "depths", "width"] : [];
     return told([
-      [line.name, y], [chart.x.label, x], ...[...places, ...extra].map((field) => [field, run[field]]),
+      [line.label, y], [chart.x.label, x], ...[...places, ...extra].map((field) => [field, run[field]]),
       ["method", run.line], ["rank", run.rank], ["seed", run.seed], ["lr", run.lr], ["weight decay", run.weight_decay],
       ["scale", run.scale], ["cell", run.cell], ["commit", run.commit?.replace(/^([0-9a-f]{10})[0-9a-f]+/, "$1")],
     ]);
@@ -129,7 +134,7 @@ Report.makePlots = (changed) => {
 
   function aboutMedian(chart, line, { x, y, low, high, count }) {
     const over = count === 1 ? "one run" : `${count} runs, ${Report.number(low)} to ${Report.number(high)}`;
-    return `<b>${escaped(line.name)}</b><br>${told([["median", y], [chart.x.label, x]])}<br>${escaped(over)}`;
+    return `<b>${escaped(line.label)}</b><br>${told([["median", y], [chart.x.label, x]])}<br>${escaped(over)}`;
   }
 
   // ---- one chart
@@ -138,7 +143,9 @@ Report.makePlots = (changed) => {
     const found = panelsOf(chart, visible);
     const every = found.flatMap((panel) => panel.lines.flatMap((line) => line.points));
     const log = chart.log ? options.axis !== "linear" : false;
-    const range = heights(every, log, options.axis === "all" ? Infinity : chart.decades);
+    const beside = options.authors ? chart.reported.flatMap(({ y }) => y.map((value) => ({ y: value }))) : [];
+    const [decades, cap] = options.axis === "all" ? [Infinity, Infinity] : [chart.decades, Number(chart.cap)];
+    const range = heights([...every, ...beside], log, decades, cap);
     const container = section.querySelector(".panels");
     const kept = new Set(found.map(({ key }) => key));
     for (const [key, box] of panels) {
@@ -179,30 +186,30 @@ Report.makePlots = (changed) => {
   }
 
   // the axis all panels of a chart share, and where it is cut
-  function heights(points, log, decades) {
+  function heights(points, log, decades, cap) {
     const values = points.map(({ y }) => y).filter((y) => Number.isFinite(y) && (!log || y > 0));
-    if (!values.length) return { floor: log ? 1e-8 : -Infinity, ends: log ? [-8, 0] : [0, 1] };
+    if (!values.length) return { floor: log ? 1e-8 : -Infinity, cap: Infinity, ends: log ? [-8, 0] : [0, 1] };
     let low = Infinity;
     let high = -Infinity;
     for (const value of values) { low = Math.min(low, value); high = Math.max(high, value); }
     if (!log) {
       const room = 0.05 * ((high - Math.min(0, low)) || 1);
-      return { floor: -Infinity, ends: [Math.min(0, low) - room, high + room] };
+      return { floor: -Infinity, cap: Infinity, ends: [Math.min(0, low) - room, high + room] };
     }
-    const top = Math.log10(high);
+    const top = Math.log10(Math.min(high, cap));
     const bottom = Math.max(Math.log10(low), Math.ceil(top) - decades);
     const room = Math.max(0.06 * (top - bottom), 0.3);
-    return { floor: 10 ** bottom, ends: [bottom - room, top + room] };
+    return { floor: 10 ** bottom, cap: 10 ** top, ends: [bottom - room, top + room] };
   }
 
-  function tracesOf(chart, line, { floor }, { look, seeds }) {
+  function tracesOf(chart, line, { floor, cap }, { look, seeds }) {
     const colour = colourOf(line.style, look);
     const symbol = line.style?.symbol ?? "circle";
     const dashes = ["solid", "dash", "dot", "dashdot"];
     const severalSeries = chart.series.length > 1 && chart.line !== "series";
     const dash = severalSeries ? dashes[line.place % 4] : line.style?.dash ?? "solid";
-    const place = ({ y }) => Math.max(y, floor);
-    const across = ({ x }) => (chart.diagonal && floor > -Infinity ? Math.max(x, floor) : x);
+    const place = ({ y }) => Math.min(Math.max(y, floor), cap);
+    const across = ({ x }) => (chart.diagonal && floor > -Infinity ? Math.min(Math.max(x, floor), cap) : x);
     const finite = line.points.filter(({ y }) => Number.isFinite(y));
     const shared = { name: line.name, type: "scatter", hovertemplate: "%{text}<extra></extra>" };
     const alone = chart.kind === "points";
@@ -234,15 +241,22 @@ Report.makePlots = (changed) => {
     return points.flatMap((point, index) => (index && point.run !== points[index - 1].run ? [null, point] : [point]));
   }
 
+  function labelOf(chart, name) {
+    return chart.styles[name]?.label ?? name;
+  }
+
   function reportedTraces(chart, panel, { floor }, look) {
     const here = chart.reported.filter(({ panel: wanted }) =>
       Object.entries(wanted).every(([field, value]) => panel.facets[chart.panel.indexOf(field)] === value));
-    return here.map(({ line, x, y, text }) => {
+    return here.map(({ line, x, y, source }) => {
       const colour = colourOf(chart.styles[line], look);
+      // fewer say nothing of what is between them
+      const joined = x.length >= 4;
       return {
-        name: `authors: ${line}`, meta: "reported", type: "scatter", mode: "lines+markers", x,
-        y: y.map((value) => Math.max(value, floor)), text: text.map(escaped),
-        hovertemplate: `<b>authors' median, ${escaped(line)}</b><br>%{text}<extra></extra>`,
+        name: line, meta: "reported", type: "scatter", mode: joined ? "lines+markers" : "markers", x,
+        y: y.map((value) => Math.max(value, floor)), hovertemplate: "%{text}<extra></extra>",
+        text: x.map((place, index) => `<b>${escaped(labelOf(chart, line))}, authors' median</b><br>${
+          told([[chart.y_label, y[index]], [chart.x.label, place], ["read from", source[index]]])}`),
         line: { color: colour, width: 1, dash: "dot" }, marker: { color: colour, symbol: "asterisk-open", size: 9 },
       };
     });
@@ -264,12 +278,14 @@ Report.makePlots = (changed) => {
     const kind = chart.kind === "curve" ? "log" : chart.x.kind;
     const x = { ...grid, type: chart.diagonal && !log ? "linear" : kind, automargin: true, showgrid: false,
       title: { ...grid.title, text: chart.x.label } };
-    if (x.type === "linear" && places.length <= 9) Object.assign(x, { tickmode: "array", tickvals: places });
-    if (x.type === "log") Object.assign(x, { exponentformat: "power", nticks: 6 });
+    if (x.type === "linear" && places.length <= 9 && chart.x.field === "rank") Object.assign(x, { tickmode: "array", tickvals: places });
+    if (x.type === "linear") x.nticks = 6;
+    if (x.type === "log") Object.assign(x, { exponentformat: "power", ...across(places) });
     if (x.type === "category") Object.assign(x, { categoryorder: "array", categoryarray: places });
     const y = { ...grid, type: log ? "log" : "linear", range: ends, automargin: true, nticks: 7,
       exponentformat: "power", title: { ...grid.title, text: chart.y_label } };
     if (log && ends[1] - ends[0] > 2) y.dtick = Math.ceil((ends[1] - ends[0]) / 6);
+    else if (log) Object.assign(y, { tickmode: "array", ...within(ends) });
     return {
       width, height: narrow ? 280 : 320, margin: { l: 8, r: 12, t: 8, b: 8 }, showlegend: false, xaxis: x, yaxis: y,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
@@ -280,11 +296,28 @@ Report.makePlots = (changed) => {
     };
   }
 
-  function leftOut(note, points, { floor }, log) {
-    const below = log ? points.filter(({ y }) => y < floor).length : 0;
+  // one, two and five of each power: less than two decades have too few powers of their own
+  function within([low, high]) {
+    const powers = Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, at) => Math.floor(low) + at);
+    const tickvals = powers.flatMap((power) => [1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
+    return { tickvals, ticktext: tickvals.map(Report.number) };
+  }
+
+  // the ticks of a logarithmic axis below the plot
+  function across(places) {
+    const powers = places.filter((x) => x > 0 && Number.isFinite(x)).map(Math.log10);
+    const span = Math.max(...powers) - Math.min(...powers);
+    if (span > 2 || !powers.length) return { dtick: Math.max(1, Math.ceil(span / 5)) };
+    return { tickmode: "array", ...within([Math.min(...powers) - 1, Math.max(...powers) + 1]) };
+  }
+
+  function leftOut(note, points, { floor, cap }, log) {
+    const below = log ? points.filter(({ y }) => y < floor * (1 - 1e-9)).length : 0;
+    const above = points.filter(({ y }) => Number.isFinite(y) && y > cap * (1 + 1e-9)).length;
     const lost = points.filter(({ y }) => !Number.isFinite(y)).length;
     const text = [];
     if (below) text.push(`${below} below ${floor.toExponential(0)} drawn on the lower edge; the pointer shows their values.`);
+    if (above) text.push(`${above} above ${cap.toExponential(0)} drawn on the upper edge.`);
     if (lost) text.push(`${lost} without a finite value not drawn; they count as infinite in medians.`);
     note.textContent = text.join(" ");
     note.hidden = !text.length;
@@ -297,8 +330,8 @@ Report.makePlots = (changed) => {
     const sorted = [...lines.values()].sort(
       (a, b) => names.indexOf(a.line) - names.indexOf(b.line) || a.place - b.place,
     );
-    const items = sorted.map((line) => Report.element("li", {}, swatch(chart, line, look), ` ${line.name}`));
-    if (authors && chart.reported.length) items.push(Report.element("li", { class: "faint" }, "✳ authors' medians"));
+    const items = sorted.map((line) => Report.element("li", {}, swatch(chart, line, look), ` ${line.label}`));
+    if (authors && chart.reported.length) items.push(Report.element("li", { class: "faint" }, "✳ medians the authors report"));
     list.replaceChildren(...items);
   }
 

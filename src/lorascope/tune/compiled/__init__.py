@@ -2,6 +2,8 @@
 
 from .build import load
 from .choose import Engine, EngineName, engine_for
-from .chunk import CompiledChunk, Rows
+from .chunk import CompiledChunk
+from .interface import Rows
+from .outputs import CompiledOutputs
 
-__all__ = ["CompiledChunk", "Engine", "EngineName", "Rows", "engine_for", "load"]
+__all__ = ["CompiledChunk", "CompiledOutputs", "Engine", "EngineName", "Rows", "engine_for", "load"]

@@ -16,7 +16,7 @@ import torch
 
 __all__ = ["Built", "flags_for", "load"]
 
-SOURCES = ("kernel.cpp", "lanes.h")
+SOURCES = ("kernel.cpp", "divergence.h", "lanes.h", "products.h")
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 # torch's name of what a CPU can do -> compiler's flags
 VECTORS = {"AVX512": ("-mavx512f", "-mfma"), "AVX2": ("-mavx2", "-mfma")}

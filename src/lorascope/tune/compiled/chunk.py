@@ -3,71 +3,20 @@
 import ctypes
 import math
 from collections.abc import Mapping, Sequence
-from ctypes import POINTER, byref, c_int32, c_int64, c_uint8, c_void_p
+from ctypes import byref, c_uint8
 
 import torch
 from torch import Tensor
 
 from ...models import FNN
+from ...optim import OBJECTIVES, ObjectiveName
 from ...shapes import Float
 from ..batches import Batch
 from ..layout import Layout
 from ..settings import Setting
+from .interface import ADAPTED, FIXED, WHOLE, CBatch, CJob, CLayer, Rows, padded, up
 
-__all__ = ["CompiledChunk", "Rows"]
-
-GROUP = 16  # floats that rows of all matrices are padded to, as the kernel has it
-FIXED, ADAPTED, WHOLE = range(3)
-
-
-class CLayer(ctypes.Structure):
-    """``Layer`` of kernel.cpp."""
-
-    _fields_ = (
-        *((name, c_int32) for name in ("inputs", "outputs", "kind", "shifted")),
-        *((name, c_int64) for name in ("right", "left", "weight", "bias")),
-        *((name, c_void_p) for name in ("frozen", "turned", "fixed")),
-    )
-
-
-class CBatch(ctypes.Structure):
-    """``Batch`` of kernel.cpp."""
-
-    _fields_ = (("inputs", c_void_p), ("targets", c_void_p), ("rows", c_int64))
-
-
-class CJob(ctypes.Structure):
-    """``Job`` of kernel.cpp."""
-
-    _fields_ = (
-        ("layers", POINTER(CLayer)),
-        *((name, c_int32) for name in ("depth", "relu", "members", "steps", "decoupled", "unused")),
-        *((name, c_int64) for name in ("size", "done")),
-        *((name, c_void_p) for name in ("state", "first", "second", "kept", "best", "ranks")),
-        *((name, c_void_p) for name in ("rates", "left_rates", "decay")),
-        ("batches", POINTER(CBatch)),
-        ("checked", POINTER(c_uint8)),
-        ("held_out", CBatch),
-        ("losses", c_void_p),
-    )
-
-
-class Rows:
-    """Batches as the kernel reads them: row by row, padded with zeros. Chunks that share one share the work."""
-
-    def __init__(self) -> None:
-        self._seen: Sequence[Batch] = ()
-        self._found: tuple[ctypes.Array[CBatch], list[Tensor]] | None = None
-
-    def of(self, block: Sequence[Batch]) -> ctypes.Array[CBatch]:
-        """The block's batches, which are all of one shape; they live until the next block is asked for."""
-        if self._found is None or self._seen is not block:
-            sides = [_padded(torch.stack(side)) for side in zip(*block, strict=True)]
-            made = (CBatch * len(block))(
-                *(CBatch(x.data_ptr(), y.data_ptr(), len(x)) for x, y in zip(*sides, strict=True))
-            )
-            self._seen, self._found = block, (made, sides)
-        return self._found[0]
+__all__ = ["CompiledChunk"]
 
 
 class CompiledChunk:
@@ -83,6 +32,8 @@ class CompiledChunk:
         members: their places among all.
         lowest: the first layer that is not in the inputs of the batches already.
         rows: shared by all chunks of a run.
+        objective: what is minimised.
+        decoupled: AdamW instead of Adam.
     """
 
     engine = "compiled"
@@ -96,6 +47,8 @@ class CompiledChunk:
         members: list[int],
         lowest: int,
         rows: Rows,
+        objective: ObjectiveName = "mse",
+        decoupled: bool = False,
     ) -> None:
         self.members, self._library, self._rows, self._held_out = members, library, rows, Rows()
         self._layout, self._lowest = layout, lowest
@@ -115,7 +68,9 @@ class CompiledChunk:
         self._ranks = torch.tensor(
             [[setting.ranks.get(name, 0) for name in names] for setting in settings], dtype=torch.int32
         )
+        self._objective, self._decoupled = OBJECTIVES.index(objective), decoupled
         self._rates = torch.tensor([setting.lr for setting in settings], dtype=torch.float64)
+        self._left_rates = self._rates * layout.lr_ratio
         self._decay = torch.tensor([setting.weight_decay for setting in settings], dtype=torch.float64)
         self._done = 0
 
@@ -159,6 +114,8 @@ class CompiledChunk:
             relu=self._relu,
             members=len(self.members),
             steps=steps,
+            decoupled=self._decoupled,
+            objective=self._objective,
             size=self._size,
             done=self._done,
             batches=batches,
@@ -173,7 +130,7 @@ class CompiledChunk:
             "best": self.best,
             "ranks": self._ranks,
             "rates": self._rates,
-            "left_rates": self._rates,
+            "left_rates": self._left_rates,
             "decay": self._decay,
             "losses": losses,
         }
@@ -189,16 +146,16 @@ class CompiledChunk:
         bias = frozen.linears[index].bias.detach() if frozen.has_bias else weight.new_zeros(outputs)
         rank = self._layout.ranks.get(f"{name}.weight", 0)
         whole, shifted = f"{name}.weight" in self._layout.full, f"{name}.bias" in self._layout.biases
-        height, width = _up(outputs), _up(inputs)
-        fixed = [_padded(weight, both=True), _padded(weight.T, both=True), _padded(bias)]
+        height, width = up(outputs), up(inputs)
+        fixed = [padded(weight, both=True), padded(weight.T, both=True), padded(bias)]
         self._weights += fixed
         return CLayer(
             inputs,
             outputs,
             ADAPTED if rank else WHOLE if whole else FIXED,
             shifted,
-            self._place(f"{name}.A", (_up(rank), width)),
-            self._place(f"{name}.B", (_up(rank), height)),
+            self._place(f"{name}.A", (up(rank), width)),
+            self._place(f"{name}.B", (up(rank), height)),
             self._place(f"{name}.weight", (height if whole else 0, width)),
             self._place(f"{name}.bias", (1, height if shifted else 0)),
             *(value.data_ptr() for value in fixed),
@@ -225,15 +182,3 @@ class CompiledChunk:
             value[(slice(None), *(slice(size) for size in shape[1:]))]
             for value, shape in zip(padded, self._shapes, strict=True)
         ]
-
-
-def _up(count: int) -> int:
-    return -(-count // GROUP) * GROUP
-
-
-def _padded(values: Tensor, *, both: bool = False) -> Tensor:
-    """Contiguous, with zeros to whole groups of columns, and of rows where ``both``."""
-    right = _up(values.shape[-1]) - values.shape[-1]
-    below = _up(values.shape[-2]) - values.shape[-2] if both else 0
-    pads = (0, right, 0, below) if values.ndim > 1 else (0, right)
-    return torch.nn.functional.pad(values, pads).contiguous()

@@ -6,18 +6,20 @@
 // Matrices lie row by row, rows padded with zeros to whole groups of 16. B is kept transposed, as A is. All sums run in
 // an order that is fixed by the shapes alone, so that every CPU finds the same bits; hence no -ffast-math, no libm.
 
-#include "lanes.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <new>
+#include <optional>
 #include <vector>
+
+#include "divergence.h"
+#include "products.h"
 
 extern "C" {
 
 enum Kind : int32_t { FIXED, ADAPTED, WHOLE };
+enum Objective : int32_t { SQUARES, CLASSES, HALVES };  // in the order of lorascope.optim.OBJECTIVES
 
 struct Layer {
     int32_t inputs, outputs;
@@ -33,7 +35,7 @@ struct Batch {
 
 struct Job {
     const Layer* layers;
-    int32_t depth, relu, members, steps, decoupled, unused;
+    int32_t depth, relu, members, steps, decoupled, objective;
     int64_t size;                             // of a member's state
     int64_t done;                             // steps before these
     float *state, *first, *second, *kept;     // (members, size)
@@ -49,80 +51,8 @@ struct Job {
 
 namespace {
 
-enum { ROWS = 64 };  // of a batch that go through the network together
 constexpr double BETA1 = 0.9, BETA2 = 0.999;
 constexpr float EPSILON = 1e-8f;
-
-INLINE long padded(long count) { return (count + GROUP - 1) / GROUP * GROUP; }
-
-// Rows of a product between matrices that have zeros up to there.
-INLINE int tiled(long count) { return (int)(count + TILE - 1) / TILE * TILE; }
-
-// out[i, :] = start[i, :] + sum_k left[i, k] right[k, :]; with FLIPPED it is left[k, i].
-struct Product {
-    const float* left;
-    long stride;  // of left
-    const float* right;
-    long width;  // of right and out
-    const float* start;
-    long start_stride;  // 0: the same for all rows
-    float* out;
-    int rows, inner;
-};
-
-// `finish(value, place)` is what is stored at out[place]. INNER: what `inner` is, and GROUP what stride is, or 0.
-template <int COUNT, bool FLIPPED, int INNER, class Finish>
-INLINE void tile(const Product& p, long i, long column, Finish finish) {
-    const long stride = INNER ? (long)GROUP : p.stride;
-    const int inner = INNER ? INNER : p.inner;
-    Lanes sum[COUNT][VECTORS];
-    for (int r = 0; r < COUNT; r++)
-        for (int v = 0; v < VECTORS; v++)
-            sum[r][v] = p.start ? load(p.start + (i + r) * p.start_stride + column + v * LANES) : Lanes{};
-    const float* left = p.left + (FLIPPED ? i : i * stride);
-    const float* right = p.right + column;
-#pragma GCC unroll 16
-    for (int k = 0; k < inner; k++, right += p.width) {
-        Lanes row[VECTORS];
-        for (int v = 0; v < VECTORS; v++) row[v] = load(right + v * LANES);
-#pragma GCC unroll 16
-        for (int r = 0; r < COUNT; r++) {
-            const Lanes factor = splat(FLIPPED ? left[k * stride + r] : left[r * stride + k]);
-            for (int v = 0; v < VECTORS; v++) sum[r][v] = fma(factor, row[v], sum[r][v]);
-        }
-    }
-    for (int r = 0; r < COUNT; r++)
-        for (int v = 0; v < VECTORS; v++) {
-            const long place = (i + r) * p.width + column + v * LANES;
-            store(p.out + place, finish(sum[r][v], place));
-        }
-}
-
-template <bool FLIPPED, int INNER, class Finish>
-void tiles(const Product& p, Finish finish) {
-    for (long column = 0; column < p.width; column += GROUP) {
-        long i = 0;
-        for (; i + TILE <= p.rows; i += TILE) tile<TILE, FLIPPED, INNER>(p, i, column, finish);
-        for (; i < p.rows; i++) tile<1, FLIPPED, INNER>(p, i, column, finish);
-    }
-}
-
-template <bool FLIPPED, class Finish>
-INLINE void multiply(const Product& p, Finish finish) {
-    if (!FLIPPED && p.inner == GROUP && p.stride == GROUP)
-        tiles<FLIPPED, GROUP>(p, finish);
-    else
-        tiles<FLIPPED, 0>(p, finish);
-}
-
-constexpr auto as_is = [](Lanes value, long) { return value; };
-
-// With the zeros that the rows of the result end in.
-void transpose(const float* from, int rows, int columns, float* to) {
-    const long width = padded(columns), height = padded(rows);
-    for (long i = 0; i < height; i++)
-        for (int k = 0; k < columns; k++) to[k * height + i] = from[i * width + k];
-}
 
 // To the power of a whole number, by multiplications alone, which are the same on every machine.
 double power(double base, int64_t exponent) {
@@ -131,18 +61,6 @@ double power(double base, int64_t exponent) {
         if (exponent % 2) result *= base;
     return result;
 }
-
-class Memory {
-   public:
-    float* take(long count) {
-        blocks_.emplace_back(padded(count) + GROUP);
-        const auto address = reinterpret_cast<uintptr_t>(blocks_.back().data());
-        return reinterpret_cast<float*>((address + 63) / 64 * 64);
-    }
-
-   private:
-    std::vector<std::vector<float>> blocks_;
-};
 
 // What a layer works with: weights as they are now, hidden values of some rows, gradients.
 struct Work {
@@ -175,6 +93,18 @@ class Trainer {
             for (int l = 0; l < job.depth; l++)
                 most = std::max(most, widest * padded(job.ranks[(long)m * job.depth + l]));
         grad_turned_ = memory_.take(most), grad_factor_ = memory_.take(most);
+        prepare();
+    }
+
+    // What the layers make of a batch, all of them fixed.
+    void outputs(const Batch& batch, float* to) {
+        merge();
+        const Work& top = work_.back();
+        for (int64_t row = 0; row < batch.rows; row += ROWS) {
+            const int rows = (int)std::min<int64_t>(ROWS, batch.rows - row);
+            forward(batch.inputs + row * work_[0].in, rows);
+            std::copy_n(top.hidden, rows * top.out, to + row * top.out);
+        }
     }
 
     void run(int member) {
@@ -189,7 +119,7 @@ class Trainer {
                 losses += job_.members;
             }
             if (job_.batches) {
-                descend(job_.batches[step], job_.done + step + 1);
+                descend(step);
                 merge();
             }
         }
@@ -206,7 +136,7 @@ class Trainer {
             w.weight = layer.frozen, w.turned = layer.turned;
             if (layer.kind == WHOLE) {
                 w.weight = state_ + layer.weight, w.turned = w.merged_turned;
-                transpose(w.weight, layer.outputs, layer.inputs, w.merged_turned);
+                transpose(w.weight, w.out, layer.inputs, w.merged_turned);
             } else if (layer.kind == ADAPTED) {
                 const float *a = state_ + layer.right, *b = state_ + layer.left;
                 w.weight = w.merged, w.turned = w.merged_turned;
@@ -229,15 +159,28 @@ class Trainer {
         }
     }
 
+    // What the divergence needs of the targets is the same for all members.
+    void prepare() {
+        if (job_.objective == SQUARES) return;
+        const int outputs = work_.back().layer->outputs;
+        divergence_.emplace(outputs, job_.objective == HALVES, memory_);
+        held_out_ = divergence_->prepare(job_.held_out.targets, job_.held_out.rows, memory_);
+        for (int step = 0; job_.batches && step < job_.steps; step++)
+            wanted_.push_back(divergence_->prepare(job_.batches[step].targets, job_.batches[step].rows, memory_));
+    }
+
     double loss(const Batch& batch) {
         const Work& top = work_.back();
         double sum = 0;
         for (int64_t row = 0; row < batch.rows; row += ROWS) {
             const int rows = (int)std::min<int64_t>(ROWS, batch.rows - row);
             forward(batch.inputs + row * work_[0].in, rows);
-            sum += squares(top.hidden, batch.targets + row * top.out, rows * top.out);
+            if (divergence_)
+                sum += divergence_->loss(top.hidden, held_out_, row, rows);
+            else
+                sum += squares(top.hidden, batch.targets + row * top.out, rows * top.out);
         }
-        return sum / ((double)batch.rows * top.layer->outputs);
+        return sum / (batch.rows * (divergence_ ? 1.0 : top.layer->outputs));
     }
 
     static double squares(const float* values, const float* targets, long count) {
@@ -256,7 +199,8 @@ class Trainer {
         memcpy(job_.kept + member_ * job_.size, state_, job_.size * sizeof(float));
     }
 
-    void descend(const Batch& batch, int64_t count) {
+    void descend(int step) {
+        const Batch& batch = job_.batches[step];
         const Work& top = work_.back();
         for (Work& w : work_) {
             std::fill_n(w.grad, w.out * w.in, 0.0f);
@@ -266,19 +210,24 @@ class Trainer {
             const int rows = (int)std::min<int64_t>(ROWS, batch.rows - row);
             const float* inputs = batch.inputs + row * work_[0].in;
             forward(inputs, rows);
-            gaps(batch.targets + row * top.out, rows * top.out);
+            if (divergence_)
+                divergence_->gradient(top.hidden, wanted_[step], row, rows, back_[0]);
+            else
+                subtract(top.hidden, batch.targets + row * top.out, rows * top.out, back_[0]);
+            if (job_.relu) mask(top.hidden, rows * top.out, back_[0]);
             backward(inputs, rows);
         }
-        update(2 / ((double)batch.rows * top.layer->outputs), count);
+        // the gradient so far lacks a factor
+        update(divergence_ ? 1.0 / batch.rows : 2 / ((double)batch.rows * top.layer->outputs), job_.done + step + 1);
     }
 
-    // The gradient by the last layer's output before its activation, but for a factor that `update` knows.
-    void gaps(const float* targets, long count) {
-        const float* values = work_.back().hidden;
-        for (long i = 0; i < count; i += LANES) {
-            const Lanes value = load(values + i), gap = value - load(targets + i);
-            store(back_[0] + i, job_.relu ? (value <= 0 ? Lanes{} : gap) : gap);
-        }
+    static void subtract(const float* values, const float* targets, long count, float* to) {
+        for (long i = 0; i < count; i += LANES) store(to + i, load(values + i) - load(targets + i));
+    }
+
+    static void mask(const float* values, long count, float* gradient) {
+        for (long i = 0; i < count; i += LANES)
+            store(gradient + i, load(values + i) <= 0 ? Lanes{} : load(gradient + i));
     }
 
     void backward(const float* inputs, int rows) {
@@ -319,7 +268,7 @@ class Trainer {
             if (layer.kind == ADAPTED) {
                 const float *a = state_ + layer.right, *b = state_ + layer.left;
                 const int rank = ranks_[l];
-                transpose(w.grad, layer.outputs, layer.inputs, grad_turned_);
+                transpose(w.grad, w.out, layer.inputs, grad_turned_);
                 // of both before either moves
                 float* grad_left = grad_factor_;
                 multiply<false>({a, w.in, grad_turned_, w.out, nullptr, 0, grad_left, tiled(rank), layer.inputs}, as_is);
@@ -362,16 +311,30 @@ class Trainer {
     const int32_t* ranks_ = nullptr;
     float *back_[2], *grad_turned_, *grad_factor_;
     Lanes scale_, decay_, spread_;
+    std::optional<Divergence> divergence_;
+    Divergence::Wanted held_out_ = {};
+    std::vector<Divergence::Wanted> wanted_;
 };
 
 }  // namespace
 
-// Returns 0, or 1 where there is no memory left.
+// Both return 0, or 1 where there is no memory left.
 extern "C" int lorascope_train(const Job* job) {
     try {
         const NoSubnormals mode;
         Trainer trainer(*job);
         for (int member = 0; member < job->members; member++) trainer.run(member);
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+}
+
+// (rows, outputs) of the last layer; of the job, layers, depth and relu are used.
+extern "C" int lorascope_outputs(const Job* job, float* to) {
+    try {
+        const NoSubnormals mode;
+        Trainer(*job).outputs(job->held_out, to);
         return 0;
     } catch (const std::bad_alloc&) {
         return 1;
