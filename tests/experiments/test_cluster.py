@@ -13,7 +13,7 @@ import lorascope
 from experiments import dask, faulty
 from experiments.tiny import QUICK
 from lorascope.errors import SpecError
-from lorascope.experiments import cluster, grid, parse_suite, run
+from lorascope.experiments import cluster, grid, load_suite, parse_suite, run
 from lorascope.records import cell_name, done, read
 from lorascope.records.schema import KEY
 
@@ -65,6 +65,23 @@ def test_the_same_table_with_one_thread_a_cell(tmp_path, whole, start):
     with cluster(there.address, threads=2) as executor:
         run(SUITE, "smoke", tmp_path / "two", only=NAMES[0], executor=executor, cell=faulty.counts_threads)
         assert read(tmp_path / "two")["value"].to_list() == [2]
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path, start):
+    there = start()
+    with cluster(there.address, timeout=60):  # the command waits for workers for a few seconds only
+        pass
+    code = "from lorascope.cli import main; main()"
+    line = [sys.executable, "-c", code, "run", "linear", "--results", str(tmp_path / "results")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run(
+        [*line, "--cluster", there.address], capture_output=True, text=True, check=True, env=environment
+    )
+    assert ran.stderr == ""
+    assert ran.stdout.endswith(f"18 cells computed. Records: {tmp_path / 'results'}\n")
+    assert run(load_suite("linear"), "smoke", tmp_path / "here").computed == 18
+    assert table(tmp_path / "results").equals(table(tmp_path / "here"))
 
 
 @pytest.mark.slow

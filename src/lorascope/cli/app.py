@@ -9,6 +9,7 @@ from .._version import __version__
 from ..errors import LorascopeError
 from .demo import demo
 from .figures import figures
+from .ranks import ranks
 from .report import report
 from .run import run
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(figures)
+app.command()(ranks)
 app.command()(report)
 app.command()(run)
 

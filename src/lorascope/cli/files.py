@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import SpecError
 
-__all__ = ["output_folder", "write"]
+__all__ = ["output_file", "output_folder", "write"]
 
 
 def output_folder(path: Path, option: str) -> Path:
@@ -30,6 +30,22 @@ def output_folder(path: Path, option: str) -> Path:
         raise SpecError(
             f"{option} must be a folder that can be written to, got {path} ({reason}); name another path"
         ) from None
+    return path
+
+
+def output_file(path: Path, option: str) -> Path:
+    """The file's path, once its folder has been made and tried out.
+
+    Args:
+        path: what the user gave.
+        option: its name, for the message.
+
+    Raises:
+        SpecError: it is a folder, or its folder cannot be written to.
+    """
+    if path.is_dir():
+        raise SpecError(f"{option} must be a file, got the folder {path}; name a file in it")
+    output_folder(path.parent, f"the folder of {option}")
     return path
 
 

@@ -1,7 +1,7 @@
 """Two checkpoints, parameter by parameter: never more than one of them in memory."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +32,7 @@ class Pair:
         base_shape: in the base; None where the base does not have it (a new head).
         base_dtype, tuned_dtype: as stored; base_dtype None where the base does not have it.
         load_base, load_tuned: read the value as stored.
+        load_change: reads the difference itself, where the tuned model is an adapter; else None.
     """
 
     slot: Slot
@@ -41,6 +42,7 @@ class Pair:
     tuned_dtype: torch.dtype
     load_base: Callable[[], Tensor] | None
     load_tuned: Callable[[], Tensor]
+    load_change: Callable[[], Tensor] | None = None
 
     @property
     def name(self) -> str:
@@ -70,7 +72,7 @@ class Pair:
 
     def tuned(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Value in the tuned model."""
-        return self.load_tuned().to(dtype)
+        return self.load_tuned().to(dtype, copy=True)
 
     def difference(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Tuned minus base, oriented (out, in), for experts (experts, out, in).
@@ -78,6 +80,8 @@ class Pair:
         Raises:
             CheckpointError: a value that is not finite.
         """
+        if self.load_change is not None:
+            return self.oriented(self.load_change().to(dtype))
         return self.oriented(self.tuned(dtype).sub_(self.base(dtype)))
 
     def oriented(self, value: Tensor) -> Tensor:
@@ -142,7 +146,12 @@ def open_models(base: str, tuned: str) -> Models:
             f"{tuned} must have every weight of a {type(model).__name__}, missing: {_few(missing)}; save it again"
         )
     pairs: list[Pair] = []
-    left_out = [LeftOut(key, "the tuned model's class does not use it") for key in (*unused, *unused_base)]
+    left_out = [
+        LeftOut(key, "the tuned model's class does not use it")
+        for keys, checkpoint in ((unused, target), (unused_base, frozen))
+        for key in keys
+        if checkpoint.tensors[key].dtype.is_floating_point  # position numbers and the like are no weights
+    ]
     for slot in slots:
         value, old = _find(slot, have), _find(slot, given)
         assert value is not None
@@ -174,7 +183,8 @@ def _with_adapter(frozen: Checkpoint, adapter: AdapterFiles) -> Models:
                 f"{adapter.name} changes {slot.name}, which {frozen.name} does not have; name its base"
             )
         shape = update.shape if update.whole or old is None else old.shape
-        pairs.append(_pair(slot, old, shape, update.dtype, lambda u=update, o=old: u.applied(o)))
+        pair = _pair(slot, old, shape, update.dtype, lambda u=update, o=old: u.applied(o))
+        pairs.append(pair if update.whole else replace(pair, load_change=update.load))
     return Models(frozen, adapter, model, pairs, left_out)
 
 

@@ -195,25 +195,23 @@ def _point(one: Measurement, apart: Sequence[str]) -> tuple[str, str, str, str]:
     """Where a measurement belongs; ``apart``: what else tells lines apart in this suite."""
     spec = one.spec
     blocks = " blocks" if spec.get("model") == "transformer" else ""
-    return str(spec["init"]), f"{spec['target_depth']}/{spec['frozen_depth']}{blocks}", _line(spec), _place(one)
+    return str(spec["init"]), f"{spec['target_depth']}/{spec['frozen_depth']}{blocks}", _line(spec, apart), _place(one)
 
 
-def _line(spec: Mapping[str, Any]) -> str:
+def _line(spec: Mapping[str, Any], apart: Sequence[str]) -> str:
     line = str(spec["method"])
     for key in apart:
         value = _said(spec, key)
-        if value is not None:
+        if value is not None and not (spec.get("measure") == "exactness" and key in ("width", "dtype")):
             line += f", {value}" if isinstance(value, str) else f", {key.rpartition('.')[2]} {value}"
     if spec.get("tune_bias") is False and spec["bias"]:
         line += ", biases fixed"
-    if spec.get("measure") == "proximity":
-        line += f", level {spec['pretrain']['level']:g}"
     return line
 
 
 def _place(one: Measurement) -> str:
     spec = one.spec
-    if spec.get("measure") == "exactness":
+    if spec.get("measure") == "exactness":  # rows of the table, rather than columns
         return f"{spec['width']}, {spec['dtype']}"
     if "layers" in spec:
         return f"last {spec['layers']}"

@@ -1,0 +1,136 @@
+"""The singular values of a difference, and which of them rounding alone would make."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..linalg import leading, tolerance
+from ..shapes import Float
+
+__all__ = ["Spectrum", "noise_floor", "spectrum", "unit_in_last_place"]
+
+FULL = 2048  # smaller side up to which every singular value is computed
+LEADING = 256  # how many are computed beyond
+# digits of the significand behind the leading one
+_BITS = {torch.float64: 52, torch.float32: 23, torch.float16: 10, torch.bfloat16: 7}
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Singular values of a difference.
+
+    Attributes:
+        values: largest first, float64; all of them, or the leading 256 of a matrix whose smaller side is over 2048.
+        norm: Frobenius norm of the difference.
+        floor: singular values up to here may be rounding of the stored weights.
+        complete: every value is there, or those missing lie below the floor.
+        exact_rank: values above the rounding of the computation itself; at least that many where not complete.
+    """
+
+    values: Float[Tensor, " k"]
+    norm: float
+    floor: float
+    complete: bool
+    exact_rank: int
+
+    @property
+    def rank(self) -> int:
+        """Values above the floor; at least that many where not complete."""
+        return int((self.values > self.floor).sum())
+
+    @property
+    def energy(self) -> float:
+        """Sum of squares of the values above the floor; those that are missing counted where not complete."""
+        kept = float(self.values[: self.rank].square().sum())
+        return kept if self.complete else max(kept, self.norm**2)
+
+    @property
+    def stable_rank(self) -> float:
+        """``|Delta|_F^2 / |Delta|_2^2``."""
+        top = float(self.values[0]) if len(self.values) else 0.0
+        return self.norm**2 / top**2 if top > 0 else 0.0
+
+    def captured(self, rank: int) -> float:
+        """Sum of squares of the leading ``rank`` values that lie above the floor."""
+        return float(self.values[: min(rank, self.rank)].square().sum())
+
+    def epsilon_rank(self, epsilon: float) -> int | None:
+        """Least ``r`` with ``|Delta - LR_r(Delta)|_F <= epsilon |Delta|_F``, both without what lies below the floor.
+
+        None where more values than are known would be needed.
+        """
+        kept = torch.cat([self.values.new_zeros(1), self.values[: self.rank].square().cumsum(0)])
+        # rounding of the sums themselves must not ask for one rank more
+        enough = kept >= (1 - epsilon**2) * self.energy * (1 - tolerance(len(kept)))
+        return int(enough.nonzero()[0]) if bool(enough.any()) else None
+
+
+def unit_in_last_place(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Spacing of the numbers of ``dtype`` at each entry; 0 at 0.
+
+    >>> unit_in_last_place(torch.tensor([1.0, 1.5, 2.0, 0.0]), torch.bfloat16).tolist()
+    [0.0078125, 0.0078125, 0.015625, 0.0]
+    """
+    exponent = torch.frexp(weight)[1] - 1
+    return torch.where(weight == 0, 0.0, torch.ldexp(torch.ones_like(weight), exponent - _BITS[dtype]))
+
+
+def noise_floor(
+    base: Float[Tensor, "out inp"], tuned: Float[Tensor, "out inp"], dtypes: tuple[torch.dtype, torch.dtype]
+) -> float:
+    """The largest singular value that rounding both weights to their storage types makes.
+
+    Each entry's rounding is uniform on one unit in the last place: ``s^2 = mean(ulp(W)^2 + ulp(W')^2) / 12``, and a
+    matrix of independent entries of variance ``s^2`` has no singular value above about ``s (sqrt(m) + sqrt(n))``. Rows
+    and columns that did not change at all are left out: there is no rounding either.
+
+    Args:
+        base, tuned: the two weights.
+        dtypes: in which they are stored.
+
+    Returns:
+        The floor, in the unit of the singular values.
+
+    Source: Marchenko-Pastur's edge. It holds where the change is not much below one unit in the last place; there the
+    true noise is smaller. Cost O(out inp).
+    """
+    changed = base != tuned
+    rows, columns = changed.any(dim=1), changed.any(dim=0)
+    m, n = int(rows.sum()), int(columns.sum())
+    if m == 0 or n == 0:
+        return 0.0
+    variance = 0.0
+    for weight, dtype in zip((base, tuned), dtypes, strict=True):
+        squares = unit_in_last_place(weight, dtype).square_().sum(dim=1, dtype=torch.float64)
+        # columns without any change are few or none: their share is left in
+        variance += float(squares[rows].sum()) / (12 * m * weight.shape[1])
+    # the noise cannot be larger than what is there
+    variance = min(variance, float((tuned - base).square().sum(dtype=torch.float64)) / (m * n))
+    return math.sqrt(variance) * (math.sqrt(m) + math.sqrt(n))
+
+
+def spectrum(difference: Float[Tensor, "out inp"], floor: float, generator: torch.Generator) -> Spectrum:
+    """Singular values of a difference.
+
+    Args:
+        difference: (out, inp).
+        floor: as ``noise_floor`` has it; 0 where rounding plays no part.
+        generator: for matrices too large for all values.
+
+    Cost O(out inp min(out, inp)) up to a smaller side of 2048, O(out inp 256) beyond.
+    """
+    norm = float(torch.linalg.vector_norm(difference, dtype=torch.float64))
+    small = min(difference.shape)
+    if small <= FULL:
+        # the Gram matrix in float64 loses nothing above 1e-8 of the largest value, where float32 ends
+        short = (difference if difference.shape[0] <= difference.shape[1] else difference.T).double()
+        values = torch.linalg.eigvalsh(short @ short.T).clamp_(min=0).sqrt_().flip(0)
+        complete = True
+    else:
+        values = leading(difference, LEADING, generator).values.double()
+        complete = bool(len(values) < LEADING or values[-1] <= floor)
+    top = float(values[0]) if len(values) else 0.0
+    level = tolerance(max(*difference.shape, 1), top, dtype=difference.dtype)
+    return Spectrum(values, norm, floor, complete, int((values > level).sum()))
