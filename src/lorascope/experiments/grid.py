@@ -41,13 +41,17 @@ def grid(suite: Suite, scale: ScaleName) -> list[Spec]:
 def effort(spec: Spec) -> float:
     """Roughly the seconds that a cell takes on one core, for the time left; only proportions matter."""
     count = {key: len(value) if isinstance(value, list) else 1 for key, value in spec.items()}
-    ranks, depth, steps = count.get("ranks", 1), spec["frozen_depth"], spec.get("steps", 0)
-    assert isinstance(depth, int) and isinstance(steps, int)
-    if spec["method"] in TRAINED:
-        return ranks * count["lr"] * count["weight_decay"] * (0.03 + 2e-5 * steps * depth)
-    if spec["method"] == "refined" and spec["activation"] == "relu":
-        return ranks * (12.0 if spec["profile"] == "full" else 4.0)
-    return ranks * depth * (0.01 if spec["method"] == "paper" else 0.05)
+    method, depth, ranks = spec["method"], spec["frozen_depth"], count.get("ranks", 1)
+    transformer = spec["model"] == "transformer"
+    if method in TRAINED:
+        step = 1e-5 * spec["batch"] if transformer else 2e-5  # of one run, a layer or block
+        return ranks * count["lr"] * count["weight_decay"] * (0.03 + step * spec["steps"] * depth)
+    if method == "refined" and spec["activation"] == "relu":
+        return ranks * (12.0 if spec["profile"] == "full" else 4.0) * (2 if transformer else 1)
+    # segments of many layers, and wide ones, take longer to make exact
+    ratio, width = depth / spec["target_depth"], spec["width"] / 16
+    each = {"paper": 0.01, "stable": 0.05 * max(width, 1) ** 3 * ratio}.get(method, 0.05)
+    return ranks * depth * each * (8 if transformer else 1)
 
 
 def _starts(suite: Suite, extent: Scale) -> list[Spec]:
