@@ -8,8 +8,10 @@ import typer
 from .._version import __version__
 from ..errors import LorascopeError
 from .demo import demo
+from .extract import extract
 from .ranks import ranks
 from .run import run
+from .verify import verify
 
 __all__ = ["app", "main"]
 
@@ -22,8 +24,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo)
+app.command()(extract)
 app.command()(ranks)
 app.command()(run)
+app.command()(verify)
 
 
 def _print_version(wanted: bool) -> None:

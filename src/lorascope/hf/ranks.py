@@ -14,7 +14,7 @@ from .recommend import Recommendation, recommend_by_energy
 from .slots import MATRICES
 from .spectrum import Spectrum, noise_floor, spectrum
 
-__all__ = ["HeadRow", "MatrixRow", "RankReport", "rank_report"]
+__all__ = ["HeadRow", "MatrixRow", "RankReport", "matrix_rows", "rank_report"]
 
 Progress = Callable[[float, str], None]
 _WORK_OF_HEADS = 1.0  # in units of the query's matrix
@@ -113,7 +113,7 @@ def rank_report(base: str, tuned: str, tolerance: float = 0.1, progress: Progres
     for pair in models.pairs:
         told(pair.name)
         if pair.kind in MATRICES and pair.load_base is not None:
-            matrices += _matrix_rows(pair, generator)
+            matrices += matrix_rows(pair, generator)
         else:
             whole[pair.name] = int((pair.difference() != 0).sum())
     heads: list[HeadRow] = []
@@ -155,7 +155,8 @@ def _by_size(models: Models, progress: Progress | None) -> Callable[[str], None]
     return begun
 
 
-def _matrix_rows(pair: Pair, generator: torch.Generator) -> Iterator[MatrixRow]:
+def matrix_rows(pair: Pair, generator: torch.Generator) -> Iterator[MatrixRow]:
+    """One row, or one for each of several stacked experts."""
     base, difference = pair.oriented(pair.base()), pair.difference()
     layer, module = place(pair.name.removesuffix(".weight"))
     if pair.kind != "expert":
