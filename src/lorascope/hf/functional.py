@@ -17,7 +17,17 @@ from .pairs import Models
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Functional", "adapted", "compare", "load_base", "load_full", "quiet", "random_inputs"]
+__all__ = [
+    "Functional",
+    "adapted",
+    "compare",
+    "divergence",
+    "load_base",
+    "load_full",
+    "outputs",
+    "quiet",
+    "random_inputs",
+]
 
 Inputs = dict[str, Tensor]
 _BATCH, _LENGTH = 4, 16
@@ -60,19 +70,19 @@ def compare(models: Models, adapter: Path, inputs: Sequence[Inputs] | None, desc
     if batches is None:
         return Functional(f"not run: inputs of a {type(models.model).__name__} are not known here")
     with quiet():
-        wanted = _outputs(load_full(models), batches)
+        wanted = outputs(load_full(models), batches)
         if wanted is None:
             return Functional(f"not run: a {type(models.model).__name__} has no logits and no last hidden state")
         base = load_base(models)
-        before = _outputs(base, batches)
-        got = _outputs(adapted(base, adapter), batches)
+        before = outputs(base, batches)
+        got = outputs(adapted(base, adapter), batches)
     assert before is not None
     assert got is not None
     logits = bool(wanted[1])
     return Functional(
         described,
-        _kl(wanted[0], got[0]) if logits else None,
-        _kl(wanted[0], before[0]) if logits else None,
+        divergence(wanted[0], got[0]) if logits else None,
+        divergence(wanted[0], before[0]) if logits else None,
         float((got[0] - wanted[0]).norm() / wanted[0].norm()),
         float((got[0].argmax(-1) == wanted[0].argmax(-1)).float().mean()) if logits else None,
     )
@@ -150,7 +160,7 @@ def random_inputs(model: "PreTrainedModel") -> list[Inputs] | None:
     return None
 
 
-def _outputs(model: Callable[..., Any], batches: Sequence[Inputs]) -> tuple[Tensor, bool] | None:
+def outputs(model: Callable[..., Any], batches: Sequence[Inputs]) -> tuple[Tensor, bool] | None:
     """Rows of logits of all batches, or of last hidden states; and which."""
     rows: list[Tensor] = []
     named = None
@@ -167,7 +177,7 @@ def _outputs(model: Callable[..., Any], batches: Sequence[Inputs]) -> tuple[Tens
     return torch.cat(rows).double(), named == "logits"
 
 
-def _kl(wanted: Tensor, got: Tensor) -> float:
+def divergence(wanted: Tensor, got: Tensor) -> float:
     """Mean over rows of KL(softmax wanted || softmax got), in nats."""
     left, right = wanted.log_softmax(-1), got.log_softmax(-1)
     return float((left.exp() * (left - right)).sum(-1).mean())

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
-from .checkpoint import find_folder
+from .adapter_files import open_adapter
 from .functional import Functional, compare
 from .measure import residuals
 from .pairs import open_models
@@ -106,7 +106,7 @@ def verify(
     Cost O(entries) and a forward pass of both models.
     """
     models = open_models(base, tuned)
-    folder = find_folder(adapter)
+    folder = open_adapter(adapter).folder
     recorded = _recorded(folder)
     batches = None if texts is None else read_texts(texts, [models.tuned.folder, models.base.folder])
     rows: list[VerifiedRow] = []
