@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import peft
 import pytest
@@ -213,6 +214,16 @@ def test_rounding_gets_no_rank(tmp_path):
     found = extract(*folders, tmp_path / "out", rank=16, modules="layers")
     # the edge of so small a matrix's noise varies by a value
     assert {row.rank for row in found.rows} <= {2, 3}
+
+
+def test_outputs_are_compared_where_they_can_be(tmp_path, monkeypatch):
+    base, tuned = tiny.pair("llama", tmp_path)
+    found = extract(base, tuned, tmp_path / "out", rank=4, outputs=False)
+    assert "not asked for" in found.functional.inputs
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
+    found = extract(base, tuned, tmp_path / "out", rank=4)
+    assert "more than half of the free memory" in found.functional.inputs
+    assert found.functional.inputs[1:] in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_folder_holds_no_path_of_this_machine(tmp_path):

@@ -69,6 +69,7 @@ def extract(
     base_name: str | None = None,
     device: str = "cpu",
     dry_run: bool = False,
+    outputs: bool = True,
     progress: Progress | None = None,
 ) -> Extracted:
     """Turn a fine-tune into an adapter of its base, matrix by matrix, and prove the file by reading it back.
@@ -88,6 +89,7 @@ def extract(
         base_name: what the adapter says its base is; default the name or the folder's last part.
         device: where the products run.
         dry_run: write nothing.
+        outputs: compare the outputs too, where the model fits into half of the free memory.
         progress: called with the share done and a few words.
 
     Returns:
@@ -125,7 +127,7 @@ def extract(
         return _summary(choice, found, largest, kind, profile)
     told(0.9, "writing and reading back")
     name = base_name or _base_name(models)
-    ready, rows, functional = write_adapter(work, models, choice, found, kind, name, profile, largest)
+    ready, rows, functional = write_adapter(work, models, choice, found, kind, name, profile, largest, outputs)
     publish(work, ready, out)
     return _summary(choice, found, largest, kind, profile, rows, functional, out)
 

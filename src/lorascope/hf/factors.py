@@ -56,10 +56,10 @@ def factorise(pair: Pair, rank: int, device: str = "cpu") -> Factors:
     # drawn from the name, so that neither the order nor a restart changes a bit
     seed = int.from_bytes(hashlib.sha256(pair.name.encode()).digest()[:7], "big")
     generator = torch.Generator().manual_seed(seed)
-    base, difference = pair.oriented(pair.base()), pair.difference()
+    difference, floors = _difference(pair)
     if difference.dim() == 2:
-        return _one(pair, base, difference, rank, generator, device)
-    parts = [_one(pair, b, d, rank, generator, device) for b, d in zip(base, difference, strict=True)]
+        return _one(difference, floors[0], rank, generator, device)
+    parts = [_one(part, floor, rank, generator, device) for part, floor in zip(difference, floors, strict=True)]
     most = max(part.rank for part in parts)
     return Factors(
         torch.stack([torch.nn.functional.pad(part.A, (0, 0, 0, most - part.rank)) for part in parts]),
@@ -70,12 +70,23 @@ def factorise(pair: Pair, rank: int, device: str = "cpu") -> Factors:
     )
 
 
-def _one(pair: Pair, base: Tensor, difference: Tensor, rank: int, generator: torch.Generator, device: str) -> Factors:
+def _difference(pair: Pair) -> tuple[Tensor, list[float]]:
+    """The difference, oriented, and the floor of each matrix in it; two tensors of the pair's size at most."""
+    if pair.load_change is not None:
+        # as exact as the adapter's factors, whatever rounding its base has
+        difference = pair.difference()
+        parts = difference if difference.dim() == 3 else difference[None]
+        eps = torch.finfo(pair.tuned_dtype).eps
+        return difference, [2 * eps * float(torch.linalg.vector_norm(part)) for part in parts]
     assert pair.base_dtype is not None
-    if pair.load_change is None:
-        floor = noise_floor(base, base + difference, (pair.base_dtype, pair.tuned_dtype))
-    else:
-        floor = 2 * torch.finfo(pair.tuned_dtype).eps * float(torch.linalg.vector_norm(difference))
+    base, tuned = pair.oriented(pair.base()), pair.oriented(pair.tuned())
+    types = pair.base_dtype, pair.tuned_dtype
+    both = zip(base, tuned, strict=True) if base.dim() == 3 else [(base, tuned)]
+    floors = [noise_floor(old, new, types) for old, new in both]
+    return tuned.sub_(base), floors
+
+
+def _one(difference: Tensor, floor: float, rank: int, generator: torch.Generator, device: str) -> Factors:
     found = leading(difference.to(device), rank, generator)
     keep = int((found.values > floor).sum())
     root = found.values[:keep].sqrt()

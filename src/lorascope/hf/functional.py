@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -63,8 +62,10 @@ def compare(models: Models, adapter: Path, inputs: Sequence[Inputs] | None, desc
 
     Cost: one forward pass of each model a batch.
     """
+    from psutil import virtual_memory  # noqa: PLC0415
+
     needed = 4 * sum(torch.Size(pair.shape).numel() for pair in models.pairs)
-    if needed > psutil.virtual_memory().available / 2:
+    if needed > virtual_memory().available / 2:
         return Functional(f"not run: the model takes {needed / 1e9:.1f} GB, more than half of the free memory")
     batches = random_inputs(models.model) if inputs is None else inputs
     if batches is None:

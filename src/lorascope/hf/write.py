@@ -27,7 +27,7 @@ __all__ = ["write_adapter"]
 
 def write_adapter(
     work: Work, models: Models, choice: Choice, found: Sequence[Factors], dtype: torch.dtype, base_name: str,
-    profile: Profile, largest: int,
+    profile: Profile, largest: int, outputs: bool = True,
 ) -> tuple[Path, list[Row], Functional]:  # fmt: skip
     """Write everything, read it back, and write the card from what was read.
 
@@ -40,6 +40,7 @@ def write_adapter(
         base_name: what the adapter says its base is.
         profile: who will load it.
         largest: the largest rank.
+        outputs: compare them too.
 
     Returns:
         The folder, the rows as measured, and the outputs compared.
@@ -55,10 +56,12 @@ def write_adapter(
     config = config_of(contents, models.model, base_name, profile, largest)
     (ready / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     rows, kept = _read_back(models, choice, found, ready, dtype)
-    described = "random inputs"
-    functional = compare(models, ready, None, described) if profile == "peft" else Functional(
-        f"not run: {profile} is not at hand; every matrix was read back"
-    )  # fmt: skip
+    if not outputs:
+        functional = Functional("not run: not asked for; every matrix was read back")
+    elif profile != "peft":
+        functional = Functional(f"not run: {profile} is not at hand; every matrix was read back")
+    else:
+        functional = compare(models, ready, None, "random inputs")
     told = record(rows, kept, choice.left_out, functional, profile, base_name, dtype)
     (ready / MARK).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
     (ready / "README.md").write_text(card(models, rows, kept, choice.left_out, functional, profile, base_name, largest))
