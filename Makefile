@@ -1,11 +1,22 @@
 # Each target does its own set-up, inside .venv: a fresh machine needs Python 3.11 or newer and make, nothing else.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: check clean demo format help test
+.PHONY: browser check clean demo figures format help test
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := constraints.txt
 INSTALL := .venv/bin/python -m pip install --quiet --progress-bar off -c constraints.txt
+
+# not in .venv: the system's, which a root can install; without it the tests that open pages fail and say so
+browser:
+	@command -v chromium >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing chromium, in which pages are tested ..."; \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null 2>&1; \
+	  fi; \
+	  command -v chromium >/dev/null || \
+	    echo "The tests of pages need chromium on the PATH (on Debian, as root: apt-get install chromium)" >&2; \
+	}
 
 check: .venv/.test  ## Lint, format, types, and what may import what; changes nothing.
 	.venv/bin/ruff check
@@ -13,12 +24,16 @@ check: .venv/.test  ## Lint, format, types, and what may import what; changes no
 	.venv/bin/basedpyright
 	.venv/bin/lint-imports
 
-clean:  ## Remove .venv, caches and the demo's output.
-	rm -rf .venv .coverage* .hypothesis .import_linter_cache .pytest_cache .ruff_cache dist lorascope-demo
+clean:  ## Remove .venv, caches, and what demo, figures and report wrote.
+	rm -rf .venv .coverage* .hypothesis .import_linter_cache .pytest_cache .ruff_cache dist
+	rm -rf lorascope-demo lorascope-figures lorascope-report
 	find benchmarks src tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 demo: .venv/.demo  ## Adapt a frozen network to a target and show what rank it takes; writes ./lorascope-demo.
 	.venv/bin/lorascope demo
+
+figures: .venv/.demo  ## Draw the paper's figures from the records in ./results; computes nothing, writes docs/figures.
+	.venv/bin/lorascope figures --results results --out docs/figures
 
 format: .venv/.test  ## Sort imports, fix what lint can fix, and format.
 	.venv/bin/ruff check --fix
@@ -27,7 +42,7 @@ format: .venv/.test  ## Sort imports, fix what lint can fix, and format.
 help:  ## List these targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-test: .venv/.test  ## Every test that needs no GPU, with the coverage of the mathematics.
+test: .venv/.test browser  ## Every test that needs no GPU, with the coverage of the mathematics.
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 -m "not gpu" --cov
 
 .venv/.demo: pyproject.toml constraints.txt | .venv/bin/python

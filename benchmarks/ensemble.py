@@ -1,12 +1,12 @@
-"""Many LoRA runs as one tensor program, against a plain PyTorch loop that does one run after the other.
+"""Many LoRA runs at once, by each engine, against a plain PyTorch loop that does one run after the other.
 
-    python benchmarks/ensemble.py [--steps 256] [--repeats 5] [--only fnn|transformer]
+    python benchmarks/ensemble.py [--steps 256] [--repeats 5] [--only fnn|transformer] [--depths 2 4]
 
 192 runs: ranks 1 to 16 times 12 settings of learning rate and weight decay; width 16, batch 256, float32, one thread.
-Prints microseconds a run and step, of CPU time, for the machine may be shared. The plain loop has its batches and
-targets ready, the ensemble draws its own; both keep the parameters of the lowest validation loss where they validate.
-Setting up and certifying, once a run, is left out; the last column has it, in milliseconds a run. Repeats alternate, so
-that other work on the machine hits both alike; the medians are printed.
+Prints microseconds a run and step, of CPU time, for the machine may be shared, and how many times less that is than the
+plain loop's. The plain loop has its batches and targets ready, the ensemble draws its own; all keep the parameters of
+the lowest validation loss where they validate. Setting up and certifying, once a run, is left out; the last column has
+it, in milliseconds a run. Repeats alternate, so that other work on the machine hits all alike; the medians are printed.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from lorascope.models import FNN, TransformerNetwork
 
 WIDTH, BATCH, TOKENS = 16, 256, 10
 RATES, DECAYS, RANKS = (1e-2, 1e-3, 1e-4), (0.0, 1e-4, 1e-3, 1e-2), range(1, WIDTH + 1)
+PLAIN_STEPS = 256  # of the plain loop, which has its batches in memory
 MEMBERS = [tune.Member(rank, lr, decay) for rank, lr, decay in product(RANKS, RATES, DECAYS)]
 
 
@@ -99,21 +100,31 @@ def plain(build, frozen, member, pairs, validation):
     return (time.process_time() - started) / len(pairs) * 1e6
 
 
-def batched(frozen, target, members, steps, validate):
+def batched(frozen, target, members, steps, validate, engine):
     """Microseconds a run and step, and milliseconds a run for everything else."""
-    seconds = []
-    for count in (0, steps):
-        started = time.process_time()
-        generator = torch.Generator().manual_seed(1)
-        tune.ensemble(frozen, target, members, count, BATCH, generator, validate_every=int(validate))
-        seconds.append(time.process_time() - started)
-    return (seconds[1] - seconds[0]) / steps / len(members) * 1e6, seconds[0] / len(members) * 1e3
+    marks = []  # when the first step begins, and when the last one is done
+
+    def mark(share, _):
+        marks.append((time.process_time(), share))
+
+    started = time.process_time()
+    generator = torch.Generator().manual_seed(1)
+    tune.ensemble(
+        frozen, target, members, steps, BATCH, generator, validate_every=int(validate), progress=mark, engine=engine
+    )
+    ended = time.process_time()
+    (first, share), (last, _) = marks[0], marks[-1]
+    seconds = (last - first) / (1 - share)
+    return seconds / steps / len(members) * 1e6, (ended - started - seconds) / len(members) * 1e3
 
 
 def row(name, build, frozen, target, members, steps, repeats):
+    engines = ["torch"]
+    if tune.engine_for(frozen).name == "compiled":
+        engines.append("compiled")
     generator = torch.Generator().manual_seed(1)
     shape = (BATCH, WIDTH) if isinstance(frozen, FNN) else (BATCH, TOKENS, WIDTH)
-    inputs = [torch.randn(shape, generator=generator) for _ in range(steps + 1)]
+    inputs = [torch.randn(shape, generator=generator) for _ in range(min(steps, PLAIN_STEPS) + 1)]
     with torch.no_grad():
         pairs = [(x, target(x)) for x in inputs]
     plain(build, frozen, members[0], pairs[:5], pairs[-1])
@@ -122,31 +133,39 @@ def row(name, build, frozen, target, members, steps, repeats):
         for _ in range(repeats):
             some = members[:: max(1, len(members) // 4)][:4]
             alone = [plain(build, frozen, m, pairs[:-1], pairs[-1] if validate else None) for m in some]
-            found.append((sum(alone) / len(alone), *batched(frozen, target, members, steps, validate)))
-        alone, together, rest = torch.tensor(found).median(dim=0).values.tolist()
+            each = [batched(frozen, target, members, steps, validate, engine) for engine in engines]
+            found.append((sum(alone) / len(alone), *(value for pair in each for value in pair)))
+        alone, *rest = torch.tensor(found).median(dim=0).values.tolist()
         text = "every step" if validate else "at the end"
-        print(f"{name:20} {text:12} {alone:9.1f} {together:9.1f} {alone / together:8.1f} {rest:8.2f}", flush=True)
+        for engine, together, setup in zip(engines, rest[::2], rest[1::2], strict=True):
+            print(
+                f"{name:15} {text:11} {alone:10.1f} {engine:9} {together:8.2f} {alone / together:7.1f} {setup:9.2f}",
+                flush=True,
+            )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=256, help="at least 64")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=["fnn", "transformer"])
+    parser.add_argument("--depths", type=int, nargs="*", default=[2, 4], help="of the frozen FNNs; targets have half")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    print("network              validation   plain, us  batched     times  ms a run")
+    print(f"compiled engine: {tune.engine_for(FNN(WIDTH, 1, dtype=torch.float32)).why}")
+    print("network         validation  plain, us engine    us a run   times  ms a run")
     generator = torch.Generator().manual_seed(0)
-    for target_depth, depth in ((1, 2), (2, 4)) if chosen.only != "transformer" else ():
+    for depth in chosen.depths if chosen.only != "transformer" else ():
         frozen, target = (
-            FNN(WIDTH, count, generator=generator, dtype=torch.float32) for count in (depth, target_depth)
+            FNN(WIDTH, count, generator=generator, dtype=torch.float32) for count in (depth, max(1, depth // 2))
         )
-        row(f"FNN {target_depth}/{depth}", PlainFNN, frozen, target, MEMBERS, chosen.steps, chosen.repeats)
+        name = f"FNN {max(1, depth // 2)}/{depth}"
+        row(name, PlainFNN, frozen, target, MEMBERS, chosen.steps, chosen.repeats)
     for depth in (1, 2) if chosen.only != "fnn" else ():
         frozen, target = (
             TransformerNetwork(WIDTH, 2, depth, generator=generator, dtype=torch.float32) for _ in range(2)
         )
-        steps = max(4, chosen.steps // 16)
+        steps = max(64, chosen.steps // 4)
         row(f"transformer {depth}", PlainTransformer, frozen, target, MEMBERS, steps, chosen.repeats)
 
 

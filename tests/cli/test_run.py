@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import random
 import re
 import signal
 import subprocess
@@ -14,10 +15,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from experiments import victim
 from experiments.tiny import QUICK
-from lorascope.cli.run import _report
-from lorascope.experiments import Median, grid, load_suite, run, suite_names
-from lorascope.records import cell_name, read
+from lorascope.cli.tables import print_table
+from lorascope.experiments import grid, load_suite, run, suite_names
+from lorascope.records import Median, cell_name, done, read, write_part
+from lorascope.records.schema import KEY
 
 COMMAND = Path(sys.executable).parent / "lorascope"
 
@@ -64,7 +67,16 @@ def test_help_names_suites_and_options():
     assert done.returncode == 0
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", done.stdout).split())
     assert f"One of {', '.join(suite_names())}; or a TOML file" in text
-    for part in ("--scale", "smoke|paper", "--only", "--results", "lorascope-results", "--workers", "--device"):
+    for part in (
+        "--scale",
+        "smoke|medium|paper",
+        "--only",
+        "--results",
+        "lorascope-results",
+        "--workers",
+        "--cluster",
+        "--device",
+    ):
         assert part in text
 
 
@@ -81,6 +93,42 @@ def test_one_cell_and_then_the_others(quick, tmp_path):
     assert "A suite of seconds, random frozen network: median test MSE over 5 seeds\n" in done.stdout
     assert re.search(r"rank 2 +\S+ +\S+e-\d\d *\n", done.stdout)  # exact by the paper's construction
     assert done.stdout.endswith(f"9 cells computed, 1 recorded before. Records: {folder}\n")
+
+
+def test_a_recorded_cell_computed_again_is_compared(quick, tmp_path):
+    folder = tmp_path / "results"
+    spec = grid(load_suite(str(quick)), "smoke")[0]
+    cell = cell_name(spec)
+    assert "beside its record" not in command(quick, "--results", folder, "--only", cell).stdout
+    done = command(quick, "--results", folder, "--only", cell)
+    assert f"Cell {cell} computed again, beside its record: the same to 1e-5\n" in done.stdout
+    assert re.search(r"test_mse +2 +0 +0 +yes *\n", done.stdout)
+    assert "Differs" not in done.stdout
+    rows = read(folder).to_dicts()
+    for row in rows:
+        row["device"], row["message"] = "abacus", "steps by hand"
+        row["value"] *= 1.01 if row["metric"] == "test_mse" and row["rank"] == 2 else 1
+    write_part(folder, rows)
+    done = command(quick, "--results", folder, "--only", cell)
+    assert done.returncode == 0
+    assert f"Cell {cell} computed again, beside its record: not the same\n" in done.stdout
+    assert re.search(r"test_mse +2 +\S+ +0.0099 +NO *\n", done.stdout)
+    assert re.search(r"validation_mse +2 +0 +0 +yes *\n", done.stdout)
+    assert "Differs: device abacus, now cpu\n" in done.stdout
+    assert re.search(
+        r'Differs: messages of \d+ rows, the first "steps by hand", now "steps by the \w+ engine', done.stdout
+    )
+    assert set(read(folder)["device"]) == {"cpu"}  # the new rows are recorded
+
+
+def test_suites_are_listed_with_their_titles():
+    done = command("--list")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == suite_names()
+    for line, name in zip(lines, suite_names(), strict=True):
+        suite = load_suite(name)
+        assert line.endswith(f" {suite.title} ({', '.join(suite.scales)})")
 
 
 def test_killed_with_its_workers_and_resumed(quick, tmp_path):
@@ -103,10 +151,46 @@ def test_killed_with_its_workers_and_resumed(quick, tmp_path):
     assert table(folder).equals(table(tmp_path / "whole"))
 
 
+MANY = QUICK | {"scales": {"smoke": QUICK["scales"]["smoke"] | {"seeds": list(range(20))}}}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_twenty_times_with_two_workers_and_resumed(tmp_path):
+    file, folder = tmp_path / "many.toml", tmp_path / "results"
+    file.write_text(as_toml(MANY))
+    run(load_suite(str(file)), "smoke", tmp_path / "whole")
+    whole = table(tmp_path / "whole")
+    moments = random.Random(0)
+    finished = []
+    folder.mkdir()
+    with victim.launcher("run", file, "--results", folder, "--workers", "2") as ask:
+        for kill in range(20):
+            # every fourth at any moment of its start; the others once a part more is there, or is about to be written
+            more = kill % 4
+            parts = min(len(done(folder, "quick")) + more, whole["cell"].n_unique())
+            child = ask()
+            while len(list(folder.glob("*.parquet"))) < parts:
+                time.sleep(0.002)
+            time.sleep(moments.uniform(0, 0.03 if more else 3))
+            os.kill(child, signal.SIGKILL)
+            assert ask() in (-signal.SIGKILL, 0)
+            now = table(folder)  # raises where a part is not whole
+            assert now.equals(whole.filter(whole["cell"].is_in(now["cell"].unique().to_list())))
+            assert not now.select(KEY).is_duplicated().any()
+            finished.append(len(done(folder, "quick")))
+    assert finished == sorted(finished)
+    assert len({number for number in finished if 0 < number < 40}) >= 10  # kills came in the middle of the run
+    ended = command(file, "--results", folder, "--workers", 2)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert table(folder).equals(whole)
+
+
 def children(pid):
     if not Path("/proc/self/task").exists():
         pytest.skip("needs /proc to find the workers")
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    # a child is listed with the thread that started it
+    return [child for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
 
 
 def alive(pid):
@@ -143,7 +227,7 @@ def test_on_a_terminal_a_bar_tells_the_time_left(quick, tmp_path):
 def test_a_cell_that_fails_is_exit_code_1(quick, tmp_path):
     code = (
         "import sys; from lorascope import construct, errors; from lorascope.cli import main\n"
-        "def fails(*_): raise errors.AssumptionError('Lemma 1', 'a [singular] value', 0, 1)\n"
+        "def fails(*_, **__): raise errors.AssumptionError('Lemma 1', 'a [singular] value', 0, 1)\n"
         "construct.paper = fails; main()"
     )
     arguments = ["run", str(quick), "--results", str(tmp_path / "results")]
@@ -158,9 +242,9 @@ def test_a_cell_that_fails_is_exit_code_1(quick, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["fn"], "SUITE must be one of bias, depth, final-layers, fnn, fnn-depths, linear, rank-allocation, or a file"),
+        (["fn"], f"SUITE must be one of {', '.join(suite_names())}, or a file"),
         (["none.toml"], "found no file none.toml"),
-        (["fnn", "--scale", "huge"], "'huge' is not one of 'smoke', 'paper'"),
+        (["fnn", "--scale", "huge"], "'huge' is not one of 'smoke', 'medium', 'paper'"),
         (["fnn", "--workers", "-1"], "'--workers': Input should be greater than or equal to 0"),
         (["fnn", "--results", COMMAND], "--results must be a folder"),
     ],
@@ -200,7 +284,7 @@ def test_a_suite_with_faults_names_them_all(tmp_path):
 def test_tables_fit_the_terminal(width):
     points = [Median("random", f"1/{depth}", line, "rank 16", 1.5e-29, 5) for depth in (2, 14) for line in LINES]
     console = Console(width=width, record=True, file=io.StringIO())
-    _report(console, points, "Networks")
+    print_table(console, points, "Networks {", "test MSE")
     text = console.export_text()
     if width > 40:  # one column needs as much
         assert "…" not in text

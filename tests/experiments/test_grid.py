@@ -1,5 +1,7 @@
 """From a suite to its cells."""
 
+import hashlib
+
 import pytest
 
 from experiments.tiny import TINY
@@ -10,12 +12,23 @@ from lorascope.records import cell_name
 # depths x inits x seeds x (cells of all methods), at the scale "paper"
 SIZES = {
     "bias": 1 * 2 * 5 * 2,
+    "binary": 2 * 2 * 5 * 4,
+    "certificates": 2 * 1 * 5 * 3,
+    "classification": 2 * 2 * 5 * 4,
+    "convergence": 2 * 1 * 5 * 1,
     "depth": 13 * 1 * 5 * 1,
+    "distribution-shift": 2 * 1 * 5 * (3 * 2),
+    "exactness": (4 * 9) * 1 * 5 * (2 * 2),
     "final-layers": 1 * 2 * 5 * (1 + 7),
     "fnn": 1 * 2 * 5 * 4,
     "fnn-depths": 2 * 2 * 5 * 4,
+    "generalization": 2 * 1 * 5 * 1,
     "linear": 1 * 2 * 5 * 3,
+    "methods": 2 * 2 * 5 * (1 + 2 + 1 + 1),
+    "optimization-gap": 2 * 1 * 5 * 3,
+    "proximity": 1 * 9 * 5 * 2,
     "rank-allocation": 1 * 2 * 5 * 5,
+    "tfn": 2 * 2 * 5 * 4,
 }
 
 
@@ -29,6 +42,25 @@ def test_sizes(name):
     assert len(cells) == SIZES[name]
     assert len({cell_name(spec) for spec in cells}) == len(cells)
     assert all(effort(spec) > 0 for spec in cells)
+
+
+# hash of all names of a suite's cells at the scales "smoke" and "paper": recorded cells must be found again
+NAMES = {
+    "bias": ("72bad343a226180f", "0df9b2d3f70fd45d"),
+    "depth": ("d3a4eca3375fe05c", "2e0bb895d2faf58a"),
+    "final-layers": ("1869f7cf970c5e3a", "8755c3557874004a"),
+    "fnn": ("06f41f9127935a78", "b56ade6902d729f0"),
+    "fnn-depths": ("d978fee34415cbc2", "63cb4097c7885055"),
+    "linear": ("becd0b1145928d32", "d20ff40c3717896e"),
+    "rank-allocation": ("ac9a0db07fc93ff3", "91f9119aa8bb13c9"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cells_keep_their_names(name):
+    for scale, digest in zip(("smoke", "paper"), NAMES[name], strict=True):
+        names = " ".join(cell_name(spec) for spec in grid(load_suite(name), scale))
+        assert hashlib.sha256(names.encode()).hexdigest()[:16] == digest
 
 
 def test_scales_share_no_cell():

@@ -3,14 +3,12 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from experiments import faulty
+from experiments import faulty, victim
 from experiments.tiny import QUICK, TINY
 from lorascope.errors import SpecError
 from lorascope.experiments import grid, parse_suite, run
@@ -46,14 +44,33 @@ def test_a_suite_from_end_to_end(tmp_path):
     assert run(suite, "smoke", tmp_path).computed == 0
 
 
+def test_a_cell_that_another_suite_has_is_taken_from_there(tmp_path, whole):
+    other = parse_suite(QUICK | {"name": "other", "methods": ["paper"]}, "other")
+    assert run(other, "smoke", tmp_path).computed == 5
+    assert run(SUITE, "smoke", tmp_path).computed == 5
+    assert table(tmp_path).filter(suite="quick").equals(whole)
+    # seconds too: the computation was the other's
+    taken = read(tmp_path).filter(method="paper")
+    assert sorted(taken.filter(suite="quick")["seconds"]) == sorted(taken.filter(suite="other")["seconds"])
+
+
+def test_failed_rows_of_another_suite_are_not_taken(tmp_path):
+    other = parse_suite(QUICK | {"name": "other"}, "other")
+    assert len(run(other, "smoke", tmp_path, cell=faulty.fails).failures) == 2
+    assert run(SUITE, "smoke", tmp_path).computed == 2
+
+
 def test_what_is_done_is_not_done_again(tmp_path, whole):
     told = []
     run(SUITE, "smoke", tmp_path, only=NAMES[3])
     ran = run(SUITE, "smoke", tmp_path, progress=lambda *event: told.append(event))
     assert (len(ran.cells), ran.computed) == (10, 9)
-    assert [(number, total) for number, total, _, _ in told] == [(number, 10) for number in range(1, 11)]
-    shares = [share for *_, share, _ in told]
+    assert [(number, total) for number, total, *_ in told] == [(number, 10) for number in range(1, 11)]
+    shares = [share for _, _, share, _, _ in told]
     assert (shares[0], shares[-1], shares) == (0, pytest.approx(1), sorted(shares))
+    lefts = [left for *_, left, _ in told]
+    assert (lefts[0], lefts[-1]) == (None, 0)
+    assert all(left > 0 for left in lefts[1:-1])
     assert told[-1][-1] == "paper, seed 4"
     assert table(tmp_path).equals(whole)
 
@@ -80,15 +97,8 @@ def test_processes_and_any_executor_give_the_same(tmp_path, whole):
 
 def test_killed_twenty_times_and_resumed(tmp_path, whole):
     moments = random.Random(0)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     finished = []
-    with subprocess.Popen([sys.executable, "-c", BOOT, str(tmp_path)], text=True, **pipes) as launcher:
-
-        def ask():  # for the number of a process that it starts, then for its exit code
-            launcher.stdin.write("\n")
-            launcher.stdin.flush()
-            return int(launcher.stdout.readline())
-
+    with victim.launcher(tmp_path) as ask:
         for kill in range(20):
             parts = len(done(tmp_path, "quick")) + kill % 2  # at least so many, every other time one more than before
             child = ask()
@@ -102,13 +112,9 @@ def test_killed_twenty_times_and_resumed(tmp_path, whole):
             finished.append(len(done(tmp_path, "quick")))
         ask()
         assert ask() == 0
-        launcher.stdin.close()
     assert finished == sorted(finished)
     assert len({number for number in finished if 0 < number < 10}) >= 2  # kills came in the middle of the run
     assert table(tmp_path).equals(whole)
-
-
-BOOT = f"import sys; sys.path[:0] = {sys.path!r}; from experiments import victim; victim.main(sys.argv[1])"
 
 
 def test_a_cell_that_fails_is_a_record_and_is_tried_again(tmp_path):
@@ -142,11 +148,21 @@ def test_a_cell_without_a_usable_result_fails(tmp_path, cell, part):
     assert part in failure.message
 
 
-def test_a_worker_that_dies_is_a_failure_of_its_cells(tmp_path):
-    ran = run(SUITE, "smoke", tmp_path, workers=1, cell=faulty.dies)
-    assert len(ran.failures) == 10
-    assert "its worker was lost (BrokenProcessPool" in ran.failures[0].message
-    assert done(tmp_path, "quick") == set()
+def test_a_worker_that_dies_twice_over_a_cell_is_a_failure_of_that_cell_alone(tmp_path):
+    ran = run(SUITE, "smoke", tmp_path, workers=2, cell=faulty.dies)
+    (failure,) = ran.failures
+    assert failure.cell == NAMES[3]
+    assert "its worker was lost or could not take it (BrokenProcessPool" in failure.message
+    assert done(tmp_path, "quick") == set(NAMES) - {NAMES[3]}
+    assert read(tmp_path).height == 10
+
+
+def test_a_worker_killed_once_loses_nothing(tmp_path, whole, monkeypatch):
+    monkeypatch.setenv(faulty.MARK, str(tmp_path / "mark"))
+    ran = run(SUITE, "smoke", tmp_path / "results", workers=2, cell=faulty.is_killed_once)
+    assert (ran.computed, ran.failures) == (10, ())
+    assert int((tmp_path / "mark").read_text()) != os.getpid()
+    assert table(tmp_path / "results").equals(whole)
 
 
 def test_an_interruption_does_not_wait_for_cells(tmp_path):

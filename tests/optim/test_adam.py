@@ -16,10 +16,10 @@ def loss_of(batch):
     return loss
 
 
-def by_torch(batch, weight, bias, steps, rate, decay, schedule, multipliers):
+def by_torch(batch, weight, bias, steps, rate, decay, schedule, multipliers, optimiser):
     leaves = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
     groups = [{"params": [leaf], "lr": rate * factor} for leaf, factor in zip(leaves, multipliers, strict=True)]
-    optimiser = torch.optim.Adam(groups, weight_decay=decay)
+    optimiser = optimiser(groups, weight_decay=decay)
     for step in range(steps):
         optimiser.zero_grad()
         loss_of(batch)(step, [leaf[None] for leaf in leaves]).sum().backward()
@@ -33,7 +33,9 @@ def by_torch(batch, weight, bias, steps, rate, decay, schedule, multipliers):
 @pytest.mark.parametrize("decays", [None, (0.0, 1e-2, 0.3)])
 @pytest.mark.parametrize("multipliers", [(1.0, 1.0), (1.0, 0.5), (1.0, 0.0)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
-def test_every_member_is_torchs_own_run(generator, schedule, decays, multipliers, dtype, tolerance):
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_every_member_is_torchs_own_run(generator, schedule, decays, multipliers, dtype, tolerance, decoupled):
+    optimiser = torch.optim.AdamW if decoupled else torch.optim.Adam
     weight = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64).to(dtype)
     bias = torch.randn(3, 4, generator=generator, dtype=torch.float64).to(dtype)
     batch = torch.randn(5, 6, generator=generator, dtype=torch.float64).to(dtype)
@@ -47,12 +49,13 @@ def test_every_member_is_torchs_own_run(generator, schedule, decays, multipliers
         schedule=schedule,
         weight_decay=None if decays is None else torch.tensor(decays, dtype=torch.float64),
         multipliers=multipliers,
+        decoupled=decoupled,
     )
     assert torch.equal(weight, before[0])
     assert torch.equal(bias, before[1])
     for member, rate in enumerate(rates):
         decay = 0.0 if decays is None else decays[member]
-        wanted = by_torch(batch, weight[member], bias[member], 20, rate, decay, schedule, multipliers)
+        wanted = by_torch(batch, weight[member], bias[member], 20, rate, decay, schedule, multipliers, optimiser)
         for part, expected in zip(found, wanted, strict=True):
             torch.testing.assert_close(part[member], expected, rtol=tolerance, atol=tolerance)
         if rate == 0:

@@ -5,8 +5,12 @@ import copy
 import torch
 from torch.func import functional_call
 
+from reference.objectives import by_torch
 
-def lora_alone(frozen, target, member, names, biases, steps, pairs, held_out):
+
+def lora_alone(
+    frozen, target, member, names, biases, steps, pairs, held_out, objective="mse", optimiser=torch.optim.Adam
+):
     """The parameters of the lowest held-out loss, the last ones, and the losses before each step and after the last.
 
     Args:
@@ -23,6 +27,11 @@ def lora_alone(frozen, target, member, names, biases, steps, pairs, held_out):
         dtype = weights[name].dtype
         right[name] = (0.25 * torch.randn(*heads, rank, inp, generator=start, dtype=dtype)).requires_grad_()
         left[name] = torch.zeros(*heads, out, rank, dtype=dtype).requires_grad_()
+    if member.start.kind == "random":
+        for name, rank in names.items():
+            *heads, out, _ = weights[name].shape
+            draws = torch.randn(*heads, out, rank, generator=start, dtype=weights[name].dtype)
+            left[name] = (0.25 * draws).requires_grad_()
     shifts = {name: weights[name].clone().requires_grad_() for name in biases}
     trained = [*right.values(), *left.values(), *shifts.values()]
 
@@ -31,18 +40,22 @@ def lora_alone(frozen, target, member, names, biases, steps, pairs, held_out):
         return weights | merged | shifts
 
     def loss_of(inputs, targets):
-        return ((functional_call(frozen, now(), (inputs,)) - targets) ** 2).mean()
+        return by_torch(functional_call(frozen, now(), (inputs,)), targets, objective)
 
-    optimiser = torch.optim.Adam(trained, lr=member.lr, weight_decay=member.weight_decay) if trained else None
+    groups = [
+        {"params": [*right.values(), *shifts.values()], "lr": member.lr},
+        {"params": list(left.values()), "lr": member.lr * member.lr_ratio},
+    ]
+    steps_ = optimiser(groups, weight_decay=member.weight_decay) if trained else None
     losses, states = [], []
     for step in range(steps + 1):
         with torch.no_grad():
             losses.append(float(loss_of(*held_out)))
             states.append(copy.deepcopy({name: value.detach() for name, value in now().items()}))
         if step < steps:
-            optimiser.zero_grad()
+            steps_.zero_grad()
             loss_of(*pairs[step]).backward()
-            optimiser.step()
+            steps_.step()
     best = min(range(len(losses)), key=losses.__getitem__)
     return states[best], states[-1], losses
 

@@ -41,13 +41,15 @@ def adapted_names(frozen, rank):
     return dict.fromkeys(order, rank) if rank else {}
 
 
-def alone(frozen, target, member, steps, batch, shape):
+def alone(frozen, target, member, steps, batch, shape, **options):
     width = next(frozen.parameters()).shape[-1]
     dtype = next(frozen.parameters()).dtype
     held_out, pairs = draws(torch.Generator().manual_seed(9), shape, batch, steps, target, dtype, width)
     names = [name for name, _ in frozen.named_parameters() if name.endswith("bias") and "norm" not in name]
     biases = names if member.tune_bias else []
-    return lora_alone(frozen, target, member, adapted_names(frozen, member.rank), biases, steps, pairs, held_out)
+    return lora_alone(
+        frozen, target, member, adapted_names(frozen, member.rank), biases, steps, pairs, held_out, **options
+    )
 
 
 def assert_state(model, wanted, tolerance):

@@ -82,21 +82,21 @@ def draw_samples(
     return check_samples(samples, shape).to(like.device, torch.float64)
 
 
-def check_samples(samples: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The samples, detached.
+def check_samples(samples: Tensor, shape: tuple[int, ...], name: str = "samples") -> Tensor:
+    """The samples, detached; ``name`` is what a message calls them.
 
     Raises:
         SpecError: no sample, or samples that are not finite.
         ShapeError: samples of another width.
     """
     if not isinstance(samples, Tensor):
-        raise SpecError(f"samples must be a tensor, got {type(samples).__name__}; torch.as_tensor makes one")
+        raise SpecError(f"{name} must be a tensor, got {type(samples).__name__}; torch.as_tensor makes one")
     fits = samples.ndim == len(shape) + 1
     if not fits or any(0 <= length != came for length, came in zip(shape, samples.shape[1:], strict=True)):
         wanted = ", ".join("tokens" if length < 0 else str(length) for length in shape)
-        raise ShapeError(f"samples must be (number, {wanted}), got {tuple(samples.shape)}")
+        raise ShapeError(f"{name} must be (number, {wanted}), got {tuple(samples.shape)}")
     if samples.numel() == 0 or not torch.isfinite(samples).all():
-        raise SpecError(f"samples must be finite and at least one, got shape {tuple(samples.shape)}")
+        raise SpecError(f"{name} must be finite and at least one, got shape {tuple(samples.shape)}")
     return samples.detach()
 
 

@@ -9,7 +9,9 @@ from .._version import __version__
 from ..errors import LorascopeError
 from .demo import demo
 from .extract import extract
+from .figures import figures
 from .ranks import ranks
+from .report import report
 from .run import run
 from .verify import verify
 
@@ -25,7 +27,9 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(extract)
+app.command()(figures)
 app.command()(ranks)
+app.command()(report)
 app.command()(run)
 app.command()(verify)
 

@@ -1,33 +1,45 @@
 """``lorascope run``: a suite of the paper's experiments, computed cell by cell into a folder of records."""
 
-from collections.abc import Generator, Sequence
+import tomllib
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import SpecError
 from .files import output_folder
+from .tables import print_comparison, print_medians
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from concurrent.futures import Executor
 
-    from ..experiments import Median, Ran, RunProgress
+    from rich.console import Console
+
+    from ..experiments import Ran, RunProgress
+    from ..records import Comparison
 
 __all__ = ["run"]
 
 # looked up as files, for importing the experiments loads torch, which neither --help nor a mistake should wait for
-_SUITES = sorted(
-    file.name.removesuffix(".toml")
+_FILES = {
+    file.name.removesuffix(".toml"): file
     for file in (files("lorascope") / "experiments" / "suites").iterdir()
     if file.name.endswith(".toml")
-)
-_FIRST, _VALUE, _GAP = 16, 7, 3  # characters of a table's first column, of a value, between two columns
+}
+_SUITES = sorted(_FILES)
 _FAILURES = 10  # that are told
+
+
+def _list(wanted: bool) -> None:
+    if not wanted:
+        return
+    for name in _SUITES:
+        content = tomllib.loads(_FILES[name].read_text(encoding="utf-8"))
+        typer.echo(f"{name:18} {content['title']} ({', '.join(content['scales'])})")
+    raise typer.Exit
 
 
 def run(
@@ -35,10 +47,16 @@ def run(
         str, typer.Argument(metavar="SUITE", help=f"One of {', '.join(_SUITES)}; or a TOML file of your own.")
     ],
     scale: Annotated[
-        Literal["smoke", "paper"], typer.Option(help="smoke: minutes on a laptop; paper: as in the paper, hours.")
+        Literal["smoke", "medium", "paper"],
+        typer.Option(
+            help="smoke: a minute or so; medium: an hour or so on a laptop core; paper: as in the paper, hours."
+        ),
     ] = "smoke",
     only: Annotated[
-        str | None, typer.Option(metavar="CELL", help="Compute this cell alone, even where it is recorded.")
+        str | None,
+        typer.Option(
+            metavar="CELL", help="Compute this cell alone, even where it is recorded; then the two are compared."
+        ),
     ] = None,
     results: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the records; made if missing, added to if not.")
@@ -46,7 +64,14 @@ def run(
     workers: Annotated[
         int, typer.Option(min=0, metavar="N", help="Processes that compute cells; 0: this one, one after the other.")
     ] = 0,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers compute cells; needs lorascope[cluster]."),
+    ] = None,
     device: Annotated[str, typer.Option(metavar="D", help="Of gradient steps: cpu, cuda, cuda:1.")] = "cpu",
+    _listed: Annotated[
+        bool, typer.Option("--list", callback=_list, is_eager=True, help="Name the suites and what each is about.")
+    ] = False,
 ) -> None:
     """Run a suite of the paper's experiments: each cell is recorded as it ends, so a run stopped at any moment resumes.
 
@@ -54,19 +79,30 @@ def run(
     table. Exit code 1: some cells failed; the next run computes them again.
     """
     _check_name(suite)
-    folder = output_folder(results, "--results")
-    import torch  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
+    if workers and cluster is not None:
+        raise SpecError(f"give --workers or --cluster, got --workers {workers} and --cluster {cluster}; leave one out")
+    with _connected(cluster) as executor:
+        folder = output_folder(results, "--results")
+        import torch  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415
 
-    from .. import experiments  # noqa: PLC0415
-    from ..records import read  # noqa: PLC0415
+        from .. import experiments  # noqa: PLC0415
+        from ..records import read  # noqa: PLC0415
 
-    torch.set_num_threads(1)  # matrices this small are done before a second thread wakes up
-    loaded = experiments.load_suite(suite)
-    with _bar(loaded.name) as progress:
-        ran = experiments.run(loaded, scale, folder, only, workers, device, progress=progress)
+        torch.set_num_threads(1)  # matrices this small are done before a second thread wakes up
+        loaded = experiments.load_suite(suite)
+        comparisons: list[Comparison] = []
+        with _bar(loaded.name) as progress:
+            ran = experiments.run(
+                *(loaded, scale, folder, only, workers, device),
+                progress=progress,
+                executor=executor,
+                compared=comparisons.append,
+            )
     console = Console(highlight=False)
-    _report(console, experiments.medians(read(folder), loaded.name, ran.cells), loaded.title)
+    for comparison in comparisons:
+        print_comparison(console, comparison)
+    print_medians(console, read(folder), loaded.name, ran.cells, loaded.title)
     _close(console, ran, folder)
     if ran.failures:
         raise typer.Exit(1)
@@ -80,6 +116,18 @@ def _check_name(suite: str) -> None:
 
 
 @contextmanager
+def _connected(cluster: str | None) -> "Generator[Executor | None]":
+    """The cluster's executor, or None where none is asked for."""
+    if cluster is None:
+        yield None
+        return
+    from ..experiments import cluster as connect  # noqa: PLC0415
+
+    with connect(cluster) as executor:
+        yield executor
+
+
+@contextmanager
 def _bar(name: str) -> Generator["RunProgress"]:
     """A progress bar on stderr while it is a terminal; nothing otherwise."""
     from rich.console import Console  # noqa: PLC0415
@@ -87,71 +135,27 @@ def _bar(name: str) -> Generator["RunProgress"]:
 
     console = Console(stderr=True)
     columns = TextColumn(name), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    started = monotonic()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=1.0)
 
-        def update(done: int, total: int, share: float, what: str) -> None:
-            left = time_left(monotonic() - started, share)
-            line = ", ".join(part for part in (f"{done} of {total} cells", what, left) if part)
+        def update(done: int, total: int, share: float, left: float | None, what: str) -> None:
+            parts = f"{done} of {total} cells", what, "" if left is None or done == total else time_left(left)
+            line = ", ".join(part for part in parts if part)
             bar.update(task, completed=share, description=line)
 
         yield update
 
 
-def time_left(elapsed: float, share: float) -> str:
-    """In words, from the seconds that a share of the work took; nothing where that says nothing yet.
+def time_left(seconds: float) -> str:
+    """In words.
 
-    >>> time_left(60, 0.25), time_left(3600, 0.1), time_left(1, 0.5), time_left(0, 0)
-    ('3 min left', '9 h left', '1 s left', '')
+    >>> time_left(32400), time_left(180), time_left(1)
+    ('9 h left', '3 min left', '1 s left')
     """
-    if not 0 < share < 1:
-        return ""
-    seconds = elapsed * (1 - share) / share
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit} left"
     return f"{seconds:.0f} s left"
-
-
-def _report(console: "Console", points: Sequence["Median"], title: str) -> None:
-    """A table for each kind of frozen network, a row for each rank, no wider than a terminal."""
-    for init in dict.fromkeys(point.init for point in points):
-        chosen = [point for point in points if point.init == init]
-        seeds = sorted({point.seeds for point in chosen})
-        over = "1 seed" if seeds == [1] else f"{'-'.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))} seeds"
-        console.print(f"\n{title}, {init} frozen network: median test MSE over {over}", markup=False)
-        columns = list(dict.fromkeys((point.depths, point.line) for point in chosen))
-        for fitting in _fitting(columns, console.width):
-            console.print(_table(chosen, fitting))
-
-
-def _fitting(columns: Sequence[tuple[str, str]], width: int) -> Generator[list[tuple[str, str]]]:
-    """As many columns at a time as a terminal of that width holds, one at least."""
-    taken: list[tuple[str, str]] = []
-    room = width - _FIRST
-    for column in columns:
-        needs = max(len(column[1]), _VALUE) + _GAP
-        if taken and needs > room:
-            yield taken
-            taken, room = [], width - _FIRST
-        taken.append(column)
-        room -= needs
-    yield taken
-
-
-def _table(points: Sequence["Median"], columns: Sequence[tuple[str, str]]) -> "Table":
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("target/frozen\nmethod", no_wrap=True)
-    for depths, line in columns:
-        table.add_column(f"{depths}\n{line}", justify="right", no_wrap=True)
-    values = {(point.at, point.depths, point.line): f"{point.value:.2g}" for point in points}
-    for at in dict.fromkeys(point.at for point in points if (point.depths, point.line) in columns):
-        table.add_row(at, *(values.get((at, *column), "-") for column in columns))
-    return table
 
 
 def _close(console: "Console", ran: "Ran", folder: Path) -> None:

@@ -1,13 +1,14 @@
 """What is run: settings in, plain rows out."""
 
 from .cells import Measured, cell
+from .cluster import cluster
 from .digits import DigitsResult, DigitsRow, DigitsSettings, Progress, run_digits, train_target
 from .digits_data import Digits, load
 from .grid import effort, grid
-from .medians import Median, medians
 from .networks import draw_pair, pretrained
-from .run import CellFunction, Failure, Ran, RunProgress, run
-from .spec import Depths, Method, Pretrain, Scale, ScaleName, Suite, parse_suite
+from .pace import RunProgress
+from .run import CellFunction, Failure, Ran, run
+from .spec import Depths, Measure, Method, ModelName, Pretrain, Scale, ScaleName, Suite, parse_suite
 from .suites import load_suite, suite_names
 
 __all__ = [
@@ -18,9 +19,10 @@ __all__ = [
     "DigitsRow",
     "DigitsSettings",
     "Failure",
+    "Measure",
     "Measured",
-    "Median",
     "Method",
+    "ModelName",
     "Pretrain",
     "Progress",
     "Ran",
@@ -29,12 +31,12 @@ __all__ = [
     "ScaleName",
     "Suite",
     "cell",
+    "cluster",
     "draw_pair",
     "effort",
     "grid",
     "load",
     "load_suite",
-    "medians",
     "parse_suite",
     "pretrained",
     "run",

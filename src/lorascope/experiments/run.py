@@ -3,32 +3,41 @@
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 
 from ..errors import SpecError
-from ..records import Provenance, Row, cell_name, done, failed_row, ok_rows, provenance, sweep, write_part
+from ..records import (
+    Comparison,
+    Provenance,
+    Row,
+    cell_name,
+    compare,
+    done,
+    failed_row,
+    ok_rows,
+    provenance,
+    read,
+    shared,
+    sweep,
+    write_part,
+)
 from .cells import Measured
 from .cells import cell as paper_cell
 from .grid import effort, grid
+from .pace import RunProgress, Tell
 from .spec import ScaleName, Suite
-from .workers import local_pool
+from .workers import Counted, local_pool
 
-__all__ = ["CellFunction", "Failure", "Ran", "RunProgress", "run"]
+__all__ = ["CellFunction", "Failure", "Ran", "run"]
 
 Spec = dict[str, object]
 CellFunction = Callable[[Mapping[str, Any], str], Sequence[Measured]]
-
-
-@runtime_checkable
-class RunProgress(Protocol):
-    """Called before the first cell and after each with the number done, all there are, the share of work, and what."""
-
-    def __call__(self, done: int, total: int, share: float, what: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ class _Outcome:
     measured: list[Measured]
     error: str
     seconds: float
+    device: str
 
 
 def run(
@@ -75,10 +85,12 @@ def run(
     cell: CellFunction = paper_cell,
     progress: RunProgress | None = None,
     executor: Executor | None = None,
+    compared: Callable[[Comparison], None] | None = None,
 ) -> Ran:
     """Compute a suite's cells, each recorded as it ends; those recorded before are not computed again.
 
-    A run killed at any moment goes on where it stopped when it is started again, and ends with the same table.
+    A cell that another suite has recorded in the same folder is taken from there. A run killed at any moment goes on
+    where it stopped when it is started again, and ends with the same table.
 
     Args:
         suite, scale: what to compute.
@@ -88,11 +100,13 @@ def run(
         device: for the cell function and for the records: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
         cell: (spec, device) -> what it measured. For processes, a function that can be pickled.
         progress: called as cells end.
-        executor: instead of ``workers``: any of ``concurrent.futures``' kind, for one, Dask's; left open.
+        executor: instead of ``workers``: any of ``concurrent.futures``' kind, for one, that of
+            :func:`lorascope.experiments.cluster`; left open.
+        compared: called with a recorded cell that ``only`` has computed again, before its new rows replace the old.
 
     Returns:
-        What was done. A cell that raises, or whose worker dies, is recorded with status failed and computed again by
-        the next run.
+        What was done. A cell that raises, whose worker dies twice, or whose cluster is lost, is recorded with status
+        failed and computed again by the next run.
 
     Raises:
         SpecError: an unknown scale, cell or device, a negative number of workers, a folder that cannot be used, or
@@ -102,20 +116,34 @@ def run(
     wanted = _wanted(suite, scale, specs, only)
     _check(workers, device, executor)
     sweep(results)
-    recorded = done(results, suite.name) if only is None else set[str]()
-    todo = {name: specs[name] for name in wanted if name not in recorded}
-    origin = provenance(_described(device))
+    recorded = done(results, suite.name)  # even for one cell alone: nothing is added to records that cannot be read
+    if only is None:
+        for name, rows in shared(results, suite.name, set(specs) - recorded).items():
+            write_part(results, rows)
+            recorded.add(name)
+    todo = {name: specs[name] for name in wanted if only is not None or name not in recorded}
+    origin = provenance(device)
     failures: list[Failure] = []
-    tell = _Tell(progress, {name: effort(specs[name]) for name in wanted}, todo)
-    with _started(executor, workers, len(todo)) as pool:
-        for name, outcome in _outcomes(pool, cell, todo, device):
-            rows = _rows(suite.name, todo[name], outcome, origin)
+    tell = Tell(progress, len(wanted), {name: effort(spec) for name, spec in todo.items()})
+    with _started(executor, workers, len(todo)) as pool, closing(_outcomes(pool, cell, todo, device)) as outcomes:
+        for name, outcome in outcomes:
+            rows = _rows(suite.name, todo[name], outcome, replace(origin, device=outcome.device))
+            if only is not None and compared is not None and (old := _recorded(results, suite.name, name)):
+                compared(compare(old, rows))
             write_part(results, rows)
             failures += [
                 Failure(name, row["method"], row["rank"], row["message"]) for row in rows if row["status"] == "failed"
             ]
-            tell.ended(name)
+            what = f"{todo[name]['method']}, seed {todo[name]['seed']}"
+            tell.ended(name, None if outcome.error else outcome.seconds, _at_once(pool), what)
     return Ran(tuple(wanted), len(todo), tuple(failures))
+
+
+def _recorded(results: str | os.PathLike[str], suite: str, name: str) -> list[dict[str, Any]]:
+    """The cell's rows so far."""
+    if not Path(results).exists():
+        return []
+    return read(results).filter(suite=suite, cell=name).to_dicts()
 
 
 def _wanted(suite: Suite, scale: ScaleName, specs: Mapping[str, Spec], only: str | None) -> list[str]:
@@ -141,7 +169,8 @@ def _check(workers: int, device: str, executor: Executor | None) -> None:
         raise SpecError(f"device must be cpu, cuda or cuda:NUMBER, got {device!r}") from None
     if kind.type not in ("cpu", "cuda"):
         raise SpecError(f"device must be cpu, cuda or cuda:NUMBER, got {device!r}")
-    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+    # an executor's workers may be on other machines
+    if executor is None and kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
         raise SpecError(
             f"device must be one that this machine has, got {device!r}; torch sees {torch.cuda.device_count()} CUDA "
             f"devices; use cpu"
@@ -162,6 +191,12 @@ def _started(executor: Executor | None, workers: int, cells: int) -> Generator[E
         yield pool
 
 
+def _at_once(pool: Executor | None) -> int | None:
+    if pool is None:
+        return 1
+    return pool.at_once if isinstance(pool, Counted) else None
+
+
 def _outcomes(
     pool: Executor | None, cell: CellFunction, todo: Mapping[str, Spec], device: str
 ) -> Generator[tuple[str, _Outcome]]:
@@ -171,11 +206,15 @@ def _outcomes(
             yield name, _attempt(cell, spec, device)
         return
     names: dict[Future[_Outcome], str] = {}
-    for name, spec in todo.items():
-        names[_submitted(pool, cell, spec, device)] = name
-    for future in as_completed(names):
-        error = future.exception()
-        yield names[future], future.result() if error is None else _Outcome([], _lost(error), 0.0)
+    try:
+        for name, spec in todo.items():
+            names[_submitted(pool, cell, spec, device)] = name
+        for future in as_completed(names):
+            lost = _lost(future)
+            yield names[future], _Outcome([], lost, 0.0, device) if lost else future.result()
+    finally:
+        for future in names:  # of a run that is given up
+            future.cancel()
 
 
 def _submitted(pool: Executor, cell: CellFunction, spec: Spec, device: str) -> "Future[_Outcome]":
@@ -191,15 +230,24 @@ def _attempt(cell: CellFunction, spec: Spec, device: str) -> _Outcome:
     """Run a cell wherever this is called; whatever it raises is its outcome."""
     started = perf_counter()
     try:
-        measured, error = list(cell(spec, device)), ""
+        measured, error, where = list(cell(spec, device)), "", _described(device)
     except Exception as raised:  # noqa: BLE001 (a failing cell must not end the others)
-        measured, error = [], f"{type(raised).__name__}: {raised}"
-    return _Outcome(measured, error, perf_counter() - started)
+        measured, error, where = [], f"{type(raised).__name__}: {raised}", device
+    return _Outcome(measured, error, perf_counter() - started, where)
 
 
-def _lost(error: BaseException) -> str:
+def _lost(future: "Future[_Outcome]") -> str:
+    """Why a cell has no outcome; nothing where it has one."""
+    if future.cancelled():  # by the executor, for nobody here has
+        return "the connection to its worker was lost before it ended; what ended before is recorded, so run again"
+    error = future.exception()
+    if error is None:
+        return ""
     reason = f"{type(error).__name__}: {error}"
-    return f"its worker was lost ({reason}): killed, or out of memory; run again, with fewer workers"
+    return (
+        f"its worker was lost or could not take it ({reason}): killed, out of memory, or without a module that the "
+        f"cell needs; run again once that is mended"
+    )
 
 
 def _rows(suite: str, spec: Spec, outcome: _Outcome, origin: Provenance) -> list[Row]:
@@ -224,25 +272,3 @@ def _rows_of(suite: str, spec: Spec, one: Measured, origin: Provenance) -> list[
     return ok_rows(
         suite, spec, one["metrics"], method=method, rank=rank, seconds=seconds, origin=origin, message=one["message"]
     )
-
-
-class _Tell:
-    """Counts cells and weighs them by their effort."""
-
-    def __init__(self, progress: RunProgress | None, efforts: Mapping[str, float], todo: Mapping[str, Spec]) -> None:
-        self._progress, self._efforts, self._todo = progress, efforts, todo
-        self._ended = len(efforts) - len(todo)
-        self._left = sum(efforts[name] for name in todo)
-        self._all = self._left
-        self._say("")
-
-    def ended(self, name: str) -> None:
-        self._ended += 1
-        self._left -= self._efforts[name]
-        spec = self._todo[name]
-        self._say(f"{spec['method']}, seed {spec['seed']}")
-
-    def _say(self, what: str) -> None:
-        if self._progress is not None:
-            share = 1 - self._left / self._all if self._all else 1.0
-            self._progress(self._ended, len(self._efforts), min(max(share, 0.0), 1.0), what)

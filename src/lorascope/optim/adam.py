@@ -1,7 +1,7 @@
 """Adam for many members at once: one optimiser state a member, one tensor program for all."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
 import torch
@@ -45,6 +45,7 @@ def adam(
     betas: tuple[float, float] = (0.9, 0.999),
     weight_decay: Float[Tensor, " members"] | None = None,
     multipliers: Sequence[float] | None = None,
+    decoupled: bool = False,
     deadline: float = math.inf,
     progress: Callable[[float], None] | None = None,
 ) -> list[Float[Tensor, "members ..."]]:
@@ -62,6 +63,8 @@ def adam(
         betas: decay of the two moments.
         weight_decay: of each member, added to the gradient (L2, as in torch's Adam).
         multipliers: factor on the rates, one a parameter.
+        decoupled: whether weight decay shrinks the parameters, by its product with the rate, instead of adding to the
+            gradient (torch's AdamW; Loshchilov & Hutter 2019).
         deadline: of :func:`time.monotonic`; steps end there.
         progress: called with the share of the steps done.
 
@@ -70,7 +73,9 @@ def adam(
 
     Source: Kingma & Ba 2015. Cost: that of the gradients, and a few passes over the parameters.
     """
-    state = Adam(parameters, rates, betas=betas, weight_decay=weight_decay, multipliers=multipliers)
+    state = Adam(
+        parameters, rates, betas=betas, weight_decay=weight_decay, multipliers=multipliers, decoupled=decoupled
+    )
     for step in range(steps):
         _, found = gradient(step, state.parameters)
         state.step(found, schedule((step + 1) / steps) if schedule else 1.0)
@@ -88,7 +93,7 @@ class Adam:
     parameters divided by their rates, with rate 1: the same update in other units. Entries of rate 0 stay.
 
     Args:
-        parameters, rates, betas, weight_decay, multipliers: as in :func:`adam`.
+        parameters, rates, betas, weight_decay, multipliers, decoupled: as in :func:`adam`.
 
     Attributes:
         parameters: as they are now; changed in place by each step.
@@ -104,6 +109,7 @@ class Adam:
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: Float[Tensor, " members"] | None = None,
         multipliers: Sequence[float] | None = None,
+        decoupled: bool = False,
     ) -> None:
         shapes = [parameter.shape for parameter in parameters]
         self._betas, self.flat = betas, _flat(parameters)
@@ -117,6 +123,9 @@ class Adam:
         self._scaled = self.flat / torch.where(still, 1.0, self._rates)
         decays = weight_decay is not None and bool(weight_decay.any())
         self._decay = _flat([_spread(weight_decay, like) for like in self.parameters]) if decays else None
+        self._decoupled = decoupled
+        if self._decay is not None and decoupled:
+            self._decay *= self._rates  # of the scaled parameters, the share that goes is the same
         self._gradient = torch.zeros_like(self.flat)
         self.gradients = _views(self._gradient, shapes)
         self._first, self._second = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
@@ -131,7 +140,9 @@ class Adam:
         """
         if gradients is not self.gradients:
             torch.cat([part.reshape(-1) for part in gradients], out=self._gradient)
-        if self._decay is not None:
+        if self._decay is not None and self._decoupled:
+            self._scaled.addcmul_(self._scaled, self._decay, value=-factor)
+        elif self._decay is not None:
             self._gradient.addcmul_(self.flat, self._decay)
         fused_adam(
             [self._scaled],
@@ -152,6 +163,24 @@ class Adam:
         torch.mul(self._scaled, self._rates, out=self.flat)
         if self._still is not None:
             self.flat[self._still[0]] = self._still[1]
+
+    def state(self) -> dict[str, Tensor]:
+        """Parameters, moments and the count of steps, as copies: what another such object needs to go on alike."""
+        return {name: value.clone() for name, value in self._state().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave, of parameters of the same shapes and rates."""
+        for name, value in self._state().items():
+            value.copy_(state[name])
+
+    def _state(self) -> dict[str, Tensor]:
+        return {
+            "parameters": self.flat,
+            "scaled": self._scaled,
+            "first": self._first,
+            "second": self._second,
+            "count": self._count,
+        }
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

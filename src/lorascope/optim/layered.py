@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..errors import ShapeError, SpecError
 from ..shapes import Float
-from .members import Buffers, Layer, Members
+from .members import Buffers, Layer, Members, Workspace
+from .objectives import ObjectiveName, check_objective
 
 __all__ = ["LayeredGradient", "fitting"]
 
@@ -33,7 +34,7 @@ def fitting(widths: Sequence[int], rows: int, like: Tensor) -> int:
 
 
 class LayeredGradient:
-    """Mean squared error of each member and its gradient: ``z_l = act((W_l + B_l A_l) z_{l-1} + b_l)``, ``W_l`` frozen.
+    """Loss of each member and its gradient: ``z_l = act((W_l + B_l A_l) z_{l-1} + b_l)``, ``W_l`` frozen.
 
     A :data:`Gradient` for :func:`adam`. The parameters are, in this order and with a members axis in front each:
 
@@ -54,10 +55,12 @@ class LayeredGradient:
         biases: the fixed ones, (out,) or (members, out), one a layer, None where the bias is trained. Default: all
             are trained.
         chunk: members worked on together; default as many as fit a core's second-level cache, on a GPU all.
+        objective: what is minimised, as :func:`.output_loss` names it.
+        workspace: buffers shared with others that take turns; default its own.
 
     Raises:
         ShapeError: layers that do not chain, or parameters and batches that do not fit them.
-        SpecError: another activation; a layer both adapted and full.
+        SpecError: another activation or objective; a layer both adapted and full.
 
     The gradients live in one set of buffers, which the next call overwrites. Cost of a step: three products of
     (out, inp) with the batch a layer and member, whatever the rank, since ``W + B A`` is formed once.
@@ -79,6 +82,8 @@ class LayeredGradient:
         full: Iterable[int] = (),
         biases: Sequence[Float[Tensor, "... _"] | None] | None = None,
         chunk: int | None = None,
+        objective: str = "mse",
+        workspace: Workspace | None = None,
     ) -> None:
         if activation not in ("relu", "identity"):
             raise SpecError(f'activation must be "relu" or "identity", got {activation!r}')
@@ -90,11 +95,13 @@ class LayeredGradient:
         self._fixed = [None] * depth if biases is None else list(biases)
         self._biased = [layer for layer, bias in enumerate(self._fixed) if bias is None]
         self._check_layers()
+        self._widths = tuple(weight.shape[-2] for weight in self._weights)
+        self._objective: ObjectiveName = check_objective(objective, self._widths[-1])
+        self._given, self._workspace = workspace, Workspace() if workspace is None else workspace
         self._seen: list[Tensor] = []
         self._unknown = torch.empty(0)
         self._grads: list[Tensor] = []
         self._members: list[Members] = []
-        self._buffers: dict[tuple[int, int], Buffers] = {}
 
     def __call__(self, step: int, parameters: Sequence[Tensor]) -> tuple[Float[Tensor, " members"], Sequence[Tensor]]:
         """The losses on the batch of this step, and the gradient of each parameter."""
@@ -156,13 +163,7 @@ class LayeredGradient:
         return inputs.mT, targets.mT.contiguous()
 
     def _buffers_for(self, members: Members, targets: Tensor) -> Buffers:
-        key = members.count, targets.shape[-1]
-        if key not in self._buffers:
-            self._buffers[key] = Buffers(*key, self._widths(), self._seen[0])
-        return self._buffers[key]
-
-    def _widths(self) -> list[int]:
-        return [weight.shape[-2] for weight in self._weights]
+        return self._workspace.of(members.count, targets.shape[-1], self._widths, self._objective, self._seen[0])
 
     def _bind(self, parameters: Sequence[Tensor], into: Sequence[Tensor] | None) -> None:
         """Views of parameters and gradients, chunk by chunk; an optimiser passes the same tensors at every step."""
@@ -173,8 +174,8 @@ class LayeredGradient:
         self._grads = [torch.zeros_like(parameter) for parameter in parameters] if into is None else list(into)
         found, grads = self._by_layer(self._seen), self._by_layer(self._grads)
         number = len(parameters[0])
-        size = min(self._chunk or fitting(self._widths(), 256, parameters[0]), number)
-        self._buffers.clear()
+        size = min(self._chunk or fitting(self._widths, 256, parameters[0]), number)
+        self._workspace = Workspace() if self._given is None else self._given
         self._members = []
         for start in range(0, number, size):
             part = slice(start, min(start + size, number))

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Buffers", "Layer", "Members"]
+from .objectives import ObjectiveName, output_loss
+
+__all__ = ["Buffers", "Layer", "Members", "Workspace"]
 
 
 class Buffers:
@@ -14,21 +16,35 @@ class Buffers:
     Every view that a step needs is made once: at these sizes making one costs as much as a pass over the numbers.
     """
 
-    def __init__(self, members: int, rows: int, widths: Sequence[int], like: Tensor) -> None:
-        def empty(width: int) -> Tensor:
-            return like.new_empty(members, width, rows)
-
-        self.members = like.new_tensor(members)
-        self.hidden = [empty(width) for width in widths]
+    def __init__(self, members: int, rows: int, widths: Sequence[int], objective: ObjectiveName, like: Tensor) -> None:
+        self.hidden = [like.new_empty(members, width, rows) for width in widths]
         self.hidden_t = [value.mT for value in self.hidden]
         self.first = self.hidden[0].flatten(0, 1)
-        self.residual = empty(widths[-1])
-        self.residual_flat = self.residual.flatten(1)
+        self.loss = output_loss(objective, (members, widths[-1], rows), like)
         # the gradient by a layer's input takes the place of the layer's output, which is of no more use by then
         self.back = [
             above if above.shape == here.shape else torch.empty_like(here)
             for here, above in zip(self.hidden, self.hidden[1:], strict=False)
         ]
+
+
+class Workspace:
+    """Buffers by shape. Chunks that take turns share them, so that many members take no more room than a few."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[object, ...], Buffers] = {}
+
+    def __len__(self) -> int:
+        """How many shapes there are."""
+        return len(self._made)
+
+    def of(self, members: int, rows: int, widths: tuple[int, ...], objective: ObjectiveName, like: Tensor) -> Buffers:
+        """Buffers of that shape, the same ones each time; what is in them lasts until the next use."""
+        key = members, rows, widths, objective, like.dtype, like.device
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = Buffers(members, rows, widths, objective, like)
+        return found
 
 
 class Layer:
@@ -114,7 +130,7 @@ class Members:
             layer.merge()
 
     def losses(self, inputs: Tensor, targets: Tensor, buffers: Buffers, out: Tensor) -> None:
-        """Forward alone; the mean squared errors go to this chunk's place in ``out``.
+        """Forward alone; the losses go to this chunk's place in ``out``.
 
         Args:
             inputs: (inp, batch), or (all members, inp, batch).
@@ -123,21 +139,14 @@ class Members:
             out: (all members,).
         """
         self._forward(inputs, buffers, output=True)
-        goal = self._own(targets).expand_as(buffers.residual)
-        torch.ops.aten.mse_loss.out(buffers.hidden[-1], goal, 0, out=buffers.residual)  # 0: each difference squared
-        torch.mean(buffers.residual_flat, 1, out=out[self.part])
+        buffers.loss.values(buffers.hidden[-1], self._own(targets), out[self.part])
 
     def backward(self, inputs: Tensor, targets: Tensor, buffers: Buffers, out: Tensor | None) -> None:
-        """Forward and backward; gradients go to their slots, mean squared errors to ``out`` where they are wanted."""
-        self._forward(inputs, buffers, output=out is not None)
-        upstream = buffers.residual
-        # 2 / (out batch) times the difference, in one pass
-        torch.ops.aten.mse_loss_backward.grad_input(
-            buffers.members, buffers.hidden[-1], self._own(targets), 1, grad_input=upstream
-        )
-        if out is not None:
-            size = buffers.residual_flat.shape[1]
-            out[self.part] = torch.linalg.vector_norm(buffers.residual_flat, dim=1).square_().mul_(size / 4)
+        """Forward and backward; gradients go to their slots, losses to ``out`` where they are wanted."""
+        loss = buffers.loss
+        self._forward(inputs, buffers, output=loss.couples or out is not None)
+        loss.gradient(buffers.hidden[-1], self._own(targets), None if out is None else out[self.part])
+        upstream = loss.upstream
         for index in range(len(self.layers) - 1, self.lowest - 1, -1):
             layer = self.layers[index]
             if self.relu:
@@ -151,7 +160,7 @@ class Members:
         return values if values.ndim == 2 else values[self.part]
 
     def _forward(self, inputs: Tensor, buffers: Buffers, output: bool) -> None:
-        """Hidden values of every layer. The last activation is for losses alone: its gradient sees only the sign."""
+        """Hidden values of every layer. The last activation may be left out: its gradient sees the sign alone."""
         first, hidden = self.layers[0], buffers.hidden
         if inputs.ndim == 2:
             torch.addmm(first.bias_flat, first.merged_flat, inputs, out=buffers.first)

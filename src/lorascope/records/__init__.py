@@ -2,9 +2,11 @@
 
 from .cells import canonical_json, cell_name, cell_seed
 from .check import checked
+from .comparison import Change, Comparison, compare
+from .medians import Measurement, Median, Spread, measurements, medians, quantile, spreads
 from .provenance import Provenance, provenance
 from .read import read
-from .resume import done
+from .resume import done, shared
 from .rows import failed_row, ok_rows
 from .schema import COLUMNS, SCHEMA, SCHEMA_VERSION, Column, Row
 from .write import part_name, sweep, write_part
@@ -13,19 +15,30 @@ __all__ = [
     "COLUMNS",
     "SCHEMA",
     "SCHEMA_VERSION",
+    "Change",
     "Column",
+    "Comparison",
+    "Measurement",
+    "Median",
     "Provenance",
     "Row",
+    "Spread",
     "canonical_json",
     "cell_name",
     "cell_seed",
     "checked",
+    "compare",
     "done",
     "failed_row",
+    "measurements",
+    "medians",
     "ok_rows",
     "part_name",
     "provenance",
+    "quantile",
     "read",
+    "shared",
+    "spreads",
     "sweep",
     "write_part",
 ]

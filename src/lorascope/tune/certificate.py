@@ -15,6 +15,7 @@ from ..adaptation import (
     region_of,
 )
 from ..models import FNN, TransformerNetwork
+from ..optim import ObjectiveName
 from ..theory import Model, coarser_dtype
 
 __all__ = ["Judge"]
@@ -28,13 +29,14 @@ class Judge:
     Args:
         frozen, target: checked.
         domain: default ``Ball(6 sqrt(width))``.
+        objective: what the losses are.
 
     Raises:
         SpecError, ShapeError: a domain that does not fit.
     """
 
-    def __init__(self, frozen: Model, target: Model, domain: Domain | None) -> None:
-        self._target = target
+    def __init__(self, frozen: Model, target: Model, domain: Domain | None, objective: ObjectiveName = "mse") -> None:
+        self._target, self._loss = target, "mean squared error" if objective == "mse" else "mean KL divergence"
         width = next(frozen.parameters()).shape[-1]
         self._domain: Domain = Ball(6 * width**0.5) if domain is None else domain
         if isinstance(target, FNN):
@@ -49,13 +51,13 @@ class Judge:
 
         Args:
             model: tuned, merged.
-            loss: its mean squared error on held-out inputs.
+            loss: on held-out inputs.
         """
         error, residual = self._bound(model)
         limit = EXACT[coarser_dtype(model, self._target)] * self._largest
         exact = error <= limit
         note = (
-            f"gradient steps: mean squared error {loss:.3g} on held-out inputs; on the domain the error is bounded by "
+            f"gradient steps: {self._loss} {loss:.3g} on held-out inputs; on the domain the error is bounded by "
             f"{error:.3g}, exact means at most {limit:.3g}"
         )
         conditions = () if exact else (note,)

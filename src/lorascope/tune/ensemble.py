@@ -1,20 +1,21 @@
 """Many LoRA runs at once, each with its own rank and rates."""
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
-from torch import Tensor
 
-from ..adaptation import Adaptation, Domain, Sampler
+from ..adaptation import Adaptation
 from ..errors import SpecError
 from ..theory import Model, check_pair
-from .engine import Observer, Progress
-from .runs import How, run
-from .settings import Member, Setting, bias_names, check_counts, check_member, lora_names, source_of
+from .keywords import How, Keywords, showing
+from .runs import run
+from .settings import Member, Setting, bias_names, check_member, check_start, lora_names
 
 __all__ = ["ensemble"]
 
 
+@showing(Keywords)
 def ensemble(
     frozen: Model,
     target: Model,
@@ -23,12 +24,7 @@ def ensemble(
     batch: int = 256,
     generator: torch.Generator | None = None,
     validate_every: int = 1,
-    *,
-    domain: Domain | None = None,
-    samples: Tensor | None = None,
-    sampler: Sampler | None = None,
-    progress: Progress | None = None,
-    observe: Observer | None = None,
+    **how: Unpack[Keywords],
 ) -> list[Adaptation[Model]]:
     """Each member is the LoRA run that it would be alone, trained beside the others as one tensor program.
 
@@ -37,8 +33,7 @@ def ensemble(
     Args:
         frozen, target: as in :func:`lora`.
         members: rank, rates and seed of each run.
-        steps, batch, domain, samples, sampler, validate_every, progress, observe: as in :func:`lora`; ``observe`` gets
-            one loss a member.
+        steps, batch, validate_every, and all that ``how`` has: as in :func:`lora`; ``observe`` gets one loss a member.
         generator: of the held-out batch, then of the batches.
 
     Returns:
@@ -56,7 +51,7 @@ def ensemble(
     ['adam lora, lr 0.01', 'adam lora, lr 0.001']
     """
     check_pair(frozen, target)
-    check_counts(steps, batch, validate_every)
+    common = How(steps, batch, generator, validate_every, **how)
     if not members or not all(isinstance(member, Member) for member in members):
         raise SpecError(f"members must be a list of at least one tune.Member, got {members!r:.200}")
     for member in members:
@@ -69,8 +64,11 @@ def ensemble(
             member.seed,
             dict.fromkeys(names, member.rank),
             biases=all_biases if member.tune_bias else (),
+            lr_ratio=member.lr_ratio,
+            start=member.start,
         )
         for member in members
     ]
-    how = How(steps, batch, domain, samples, sampler, validate_every, progress, observe)
-    return run(frozen, target, settings, "lora", how, source_of(generator))
+    for setting in settings:
+        check_start(frozen, setting)
+    return run(frozen, target, settings, "lora", common)

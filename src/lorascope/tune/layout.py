@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from ..models import Adapter
 from ..theory import Model
 from .settings import Setting
 
 __all__ = ["Layout"]
-
-SPREAD = 0.25  # standard deviation of a factor's random start, as in the paper's experiments
 
 
 @dataclass(frozen=True)
@@ -22,18 +21,20 @@ class Layout:
     Attributes:
         ranks: parameter name -> largest rank of any member; smaller factors are padded with zeros, which stay.
         full, biases: parameter names.
+        lr_ratio: of B's rate to that of the others.
     """
 
     ranks: dict[str, int]
     full: tuple[str, ...]
     biases: tuple[str, ...]
+    lr_ratio: float = 1.0
 
     @classmethod
     def of(cls, settings: Sequence[Setting]) -> "Layout":
         first = settings[0]
         names = [name for name, rank in first.ranks.items() if rank > 0]
         ranks = {name: max(setting.ranks[name] for setting in settings) for name in names}
-        return cls(ranks, first.full, first.biases)
+        return cls(ranks, first.full, first.biases, first.lr_ratio)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -43,28 +44,43 @@ class Layout:
     @staticmethod
     def key(setting: Setting) -> tuple[object, ...]:
         """Settings of one key can share a layout."""
-        return tuple(name for name, rank in setting.ranks.items() if rank > 0), setting.full, setting.biases
+        names = tuple(name for name, rank in setting.ranks.items() if rank > 0)
+        return names, setting.full, setting.biases, setting.lr_ratio
+
+    @property
+    def multipliers(self) -> list[float]:
+        """Factors on the rates, one a parameter."""
+        count = len(self.ranks)
+        return [1.0] * count + [self.lr_ratio] * count + [1.0] * (len(self.full) + len(self.biases))
 
     def start(self, frozen: Model, settings: Sequence[Setting]) -> list[Tensor]:
-        """Where the runs start: A ~ N(0, 0.25^2), B = 0, so that the first delta is zero; the rest as it is frozen.
+        """Where the runs start, as each one's :class:`.Start` has it.
 
-        A member's A is drawn from its own seed, adapter by adapter in the order of ``ranks``.
+        A member's draws come from its own seed: A of every adapter in the order of ``ranks``, then every B that is
+        random, then the noise, in the order of the parameters.
         """
         found = dict(frozen.named_parameters())
-        sources = [torch.Generator().manual_seed(setting.seed) for setting in settings]
-        right: list[Tensor] = []
-        left: list[Tensor] = []
-        for name, rank in self.ranks.items():
-            weight = found[name]
-            *heads, out, inp = weight.shape
-            factors = weight.new_zeros(len(settings), *heads, rank, inp)
-            for factor, setting, source in zip(factors, settings, sources, strict=True):
-                draws = torch.randn(*heads, setting.ranks[name], inp, generator=source, dtype=weight.dtype)
-                factor[..., : setting.ranks[name], :] = SPREAD * draws.to(weight.device)
-            right.append(factors)
-            left.append(weight.new_zeros(len(settings), *heads, out, rank))
-        rest = [found[name].detach().expand(len(settings), *found[name].shape) for name in (*self.full, *self.biases)]
-        return [*right, *left, *(value.contiguous() for value in rest)]
+        parts = [self._start(found, setting) for setting in settings]
+        return [torch.stack(values) for values in zip(*parts, strict=True)]
+
+    def _start(self, found: dict[str, Parameter], setting: Setting) -> list[Tensor]:
+        source, start = torch.Generator().manual_seed(setting.seed), setting.start
+        factors: list[list[Tensor]] = [[], []]
+        for values, draw, axis in zip(factors, (start.right, start.left), (-2, -1), strict=True):
+            for name in self.ranks:
+                *heads, out, inp = found[name].shape
+                rank = setting.ranks[name]
+                shape = (*heads, rank, inp) if axis == -2 else (*heads, out, rank)
+                values.append(draw(name, shape, source, found[name]))
+        whole = [found[name].detach() for name in self.full]
+        shifts = [start.bias(name, found[name]) for name in self.biases]
+        rights, lefts, whole, shifts = (
+            [start.disturbed(value, source) for value in part] for part in (*factors, whole, shifts)
+        )
+        # padded with zeros to the largest rank of any member
+        for values, axis in ((rights, -2), (lefts, -1)):
+            values[:] = [_padded(value, axis, rank) for value, rank in zip(values, self.ranks.values(), strict=True)]
+        return [*rights, *lefts, *whole, *shifts]
 
     def read(
         self, frozen: Model, parameters: Sequence[Tensor], member: int, setting: Setting
@@ -82,3 +98,8 @@ class Layout:
             eye = torch.eye(difference.shape[-1]).to(difference)
             adapters[name] = Adapter(A=eye.expand(*difference.shape[:-2], -1, -1).contiguous(), B=difference)
         return adapters, {name: rest[name][member].clone() for name in self.biases}
+
+
+def _padded(values: Tensor, axis: int, size: int) -> Tensor:
+    missing = size - values.shape[axis]
+    return torch.nn.functional.pad(values, (0, 0, 0, missing) if axis == -2 else (0, missing))

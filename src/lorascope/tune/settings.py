@@ -5,23 +5,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import SupportsIndex
 
-import torch
-
 from ..errors import RankError, SpecError
 from ..models import FNN
 from ..theory import Model
+from .start import ZERO, Start
 
 __all__ = [
     "Member",
     "Setting",
     "bias_names",
     "check_count",
-    "check_counts",
     "check_member",
+    "check_rate",
     "check_rates",
+    "check_start",
     "layer_names",
     "lora_names",
-    "source_of",
     "weight_names",
 ]
 
@@ -33,9 +32,11 @@ class Member:
     Attributes:
         rank: of every adapter.
         lr: learning rate.
-        weight_decay: added to the gradient, times the parameter (L2, as in torch's Adam).
+        weight_decay: as in :func:`.lora`.
         tune_bias: whether biases are trained too.
         seed: of the adapters' random start.
+        lr_ratio: rate of B relative to ``lr`` (LoRA+).
+        start: where the factors and biases start.
     """
 
     rank: int
@@ -43,6 +44,8 @@ class Member:
     weight_decay: float = 0.0
     tune_bias: bool = True
     seed: int = 0
+    lr_ratio: float = 1.0
+    start: Start = ZERO
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Setting:
         ranks: parameter name -> rank of its adapter.
         full: parameters that are trained whole.
         biases: biases that are trained.
-        lr, weight_decay, seed: as in :class:`Member`.
+        lr, weight_decay, seed, lr_ratio, start: as in :class:`Member`.
     """
 
     lr: float = 1e-3
@@ -62,6 +65,8 @@ class Setting:
     ranks: Mapping[str, int] = field(default_factory=dict[str, int])
     full: tuple[str, ...] = ()
     biases: tuple[str, ...] = ()
+    lr_ratio: float = 1.0
+    start: Start = ZERO
 
 
 def weight_names(model: Model) -> list[str]:
@@ -96,10 +101,22 @@ def check_rates(name: str, values: float | Sequence[float], *, zero: bool) -> li
         SpecError: none, or one that is no finite number above 0 (at least 0, where ``zero``).
     """
     listed: list[object] = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
-    wanted = "a finite number " + ("of at least 0" if zero else "above 0")
     if not listed:
-        raise SpecError(f"{name} must be {wanted}, or several, got none")
-    return [_rate(name, value, wanted, zero) for value in listed]
+        raise SpecError(f"{name} must be {_wanted(zero)}, or several, got none")
+    return [check_rate(name, value, zero=zero) for value in listed]
+
+
+def check_rate(name: str, value: object, *, zero: bool) -> float:
+    """The value, if it is a finite number above 0 (at least 0, where ``zero``).
+
+    Raises:
+        SpecError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise SpecError(f"{name} must be {_wanted(zero)}, got {value!r}")
+    if value < 0 or (value == 0 and not zero):
+        raise SpecError(f"{name} must be {_wanted(zero)}, got {value!r}")
+    return float(value)
 
 
 def check_member(member: Member) -> None:
@@ -111,19 +128,23 @@ def check_member(member: Member) -> None:
     """
     if isinstance(member.rank, bool) or not isinstance(member.rank, int) or member.rank < 0:
         raise RankError(f"rank must be an integer of at least 0, got {member.rank!r}")
-    check_rates("lr", member.lr, zero=False)
-    check_rates("weight_decay", member.weight_decay, zero=True)
+    check_rate("lr", member.lr, zero=False)
+    check_rate("weight_decay", member.weight_decay, zero=True)
+    check_rate("lr_ratio", member.lr_ratio, zero=False)
     check_count("seed", member.seed, 0)
 
 
-def check_counts(steps: int, batch: int, validate_every: int) -> None:
-    """Raise unless all three are integers that are not too small.
+def check_start(frozen: Model, setting: Setting) -> None:
+    """Raise unless the run can start where it says.
 
     Raises:
-        SpecError: one that is not.
+        SpecError, RankError, ShapeError: as :meth:`.Start.check` has them.
     """
-    for name, value, least in (("steps", steps, 0), ("batch", batch, 1), ("validate_every", validate_every, 0)):
-        check_count(name, value, least)
+    if not isinstance(setting.start, Start):
+        raise SpecError(f"start must be a tune.Start, got {setting.start!r:.100}")
+    shapes = {name: value.shape for name, value in frozen.named_parameters()}
+    ranks = {name: rank for name, rank in setting.ranks.items() if rank > 0}
+    setting.start.check(ranks, shapes, setting.biases)
 
 
 def check_count(name: str, value: object, least: int) -> None:
@@ -136,17 +157,8 @@ def check_count(name: str, value: object, least: int) -> None:
         raise SpecError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
-def source_of(generator: torch.Generator | None) -> torch.Generator:
-    """The generator given, or one of seed 0."""
-    return torch.Generator().manual_seed(0) if generator is None else generator
-
-
-def _rate(name: str, value: object, wanted: str, zero: bool) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise SpecError(f"{name} must be {wanted}, got {value!r}")
-    if value < 0 or (value == 0 and not zero):
-        raise SpecError(f"{name} must be {wanted}, got {value!r}")
-    return float(value)
+def _wanted(zero: bool) -> str:
+    return "a finite number " + ("of at least 0" if zero else "above 0")
 
 
 def _is_bias(name: str) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ..models import TransformerNetwork
+from ..optim import ObjectiveName, OutputLoss, output_loss
 from ..shapes import Float
 from .batches import Batch
 from .layout import Layout
@@ -19,18 +20,20 @@ CACHE = 16 << 20
 
 
 class TransformerGradient:
-    """Mean squared error of each member and its gradient, an objective for :func:`.engine.train`.
+    """Loss of each member and its gradient, an objective for :func:`.engine.train`.
 
-    The whole weights ``W + B A`` are formed once a step. Torch differentiates the loss by them, and the gradient of the
-    factors follows from that: ``B^T G`` and ``G A^T``.
+    The whole weights ``W + B A`` are formed once a step. Torch differentiates the outputs by them, and the gradient of
+    the factors follows from that: ``B^T G`` and ``G A^T``.
 
     Args:
         frozen: the model.
         layout: of the members' parameters.
+        objective: what is minimised, a mean over all tokens.
     """
 
-    def __init__(self, frozen: TransformerNetwork, layout: Layout) -> None:
+    def __init__(self, frozen: TransformerNetwork, layout: Layout, objective: ObjectiveName = "mse") -> None:
         self._layout = layout
+        self._objective: ObjectiveName = objective
         self._frozen = {name: parameter.detach() for name, parameter in frozen.named_parameters()}
         self._forward = _forward_of(frozen)
 
@@ -61,15 +64,29 @@ class TransformerGradient:
             return unknown, held_out
         with torch.enable_grad():
             leaves = {name: value.detach().requires_grad_() for name, value in trained.items()}
-            found = self._losses(fixed | leaves, batch)
-            grads = torch.autograd.grad(found.sum(), list(leaves.values()), materialize_grads=True)
+            outputs, targets = self._outputs(fixed | leaves, batch)
+        with torch.no_grad():
+            found, loss = torch.empty_like(unknown) if losses else None, self._loss_for(outputs)
+            loss.gradient(outputs, targets, found)
         if into is not None:
+            grads = torch.autograd.grad(outputs, list(leaves.values()), loss.upstream, materialize_grads=True)
             self._pull_back(parameters, dict(zip(leaves, grads, strict=True)), into)
-        return found.detach() if losses else unknown, held_out
+        return unknown if found is None else found, held_out
 
     def _losses(self, weights: Weights, batch: Batch) -> Float[Tensor, " members"]:
+        outputs, targets = self._outputs(weights, batch)
+        found = outputs.new_empty(len(outputs))
+        self._loss_for(outputs).values(outputs, targets, found)
+        return found
+
+    def _outputs(self, weights: Weights, batch: Batch) -> Batch:
+        """Outputs and targets with all sequences' tokens in a row, last: (members, embed, batch*seq)."""
         tokens, targets = batch
-        return (self._forward(weights, tokens) - targets).square().flatten(1).mean(1)
+        outputs = self._forward(weights, tokens)
+        return outputs.flatten(1, 2).mT, targets.flatten(0, 1).mT
+
+    def _loss_for(self, outputs: Tensor) -> OutputLoss:
+        return output_loss(self._objective, tuple(outputs.shape), outputs)
 
     def _factors(self, tensors: Sequence[Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
         names = list(self._layout.ranks)

@@ -1,0 +1,1 @@
+"""Cells, one module a kind."""
