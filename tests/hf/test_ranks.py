@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import transformers
 
-from hf import tiny
-from lorascope.hf import open_models, rank_report
+from hf import minilm, tiny
+from lorascope.hf import extract, open_models, rank_report, verify
 from lorascope.hf.attention import attentions
 from lorascope.hf.head_products import product_gap
 from lorascope.hf.spectrum import Spectrum, noise_floor, spectrum, unit_in_last_place
@@ -152,6 +153,26 @@ def test_a_report_of_a_known_rank(tmp_path):
     assert all(row.relative == pytest.approx(0.1, rel=1e-3) for row in report.matrices)
     looser = rank_report(str(tmp_path / "base"), str(tmp_path / "tuned"), tolerance=0.8)
     assert looser.recommendation.rank < 3
+
+
+def test_texts_ask_for_the_rank_that_does_it(tmp_path):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm.folder())
+    base = tiny.make("qwen2", vocab_size=len(tokenizer))
+    # one direction matters: the others are small
+    changed = tiny.tune(tiny.make("qwen2", vocab_size=len(tokenizer)), size=0.5, rank=2, only=lambda n: "layers" in n)
+    tuned = tiny.tune(changed, size=0.003, seed=3, only=lambda name: "layers" in name)
+    folders = tiny.save(base, tmp_path / "base"), tiny.save(tuned, tmp_path / "tuned")
+    tokenizer.save_pretrained(tmp_path / "tuned")
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a film\nan uneven but moving film\nnothing about it is good\n")
+    report = rank_report(*folders, texts=texts)
+    found = report.recommendation
+    assert found.rank == 2
+    assert "99 % of the KL" in found.reason
+    by_rank = dict(found.divergences)
+    assert by_rank[2] <= 0.01 * by_rank[0] < by_rank[1]
+    extract(*folders, tmp_path / "out", rank=2)
+    assert verify(*folders, str(tmp_path / "out"), texts).functional.kl == pytest.approx(by_rank[2], rel=1e-3)
 
 
 def test_the_same_model_twice(tmp_path):

@@ -8,10 +8,12 @@ import typer
 from .._version import __version__
 from ..errors import LorascopeError
 from .demo import demo
+from .extract import extract
 from .figures import figures
 from .ranks import ranks
 from .report import report
 from .run import run
+from .verify import verify
 
 __all__ = ["app", "main"]
 
@@ -24,10 +26,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo)
+app.command()(extract)
 app.command()(figures)
 app.command()(ranks)
 app.command()(report)
 app.command()(run)
+app.command()(verify)
 
 
 def _print_version(wanted: bool) -> None:

@@ -32,6 +32,10 @@ def ranks(
     tolerance: Annotated[
         float, typer.Option(metavar="T", help="Relative error that a rank may leave; 0.1 keeps 99 % of the energy.")
     ] = 0.1,
+    texts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="One text a line: recommend the rank that does what TUNED does on them."),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Every number.")] = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Heat map of ranks: .png, .pdf or .svg.")] = None,
 ) -> None:
@@ -49,7 +53,7 @@ def ranks(
     from .ranks_json import as_json  # noqa: PLC0415
 
     with bar("Reading") as progress:
-        report = rank_report(base, tuned, tolerance, progress)
+        report = rank_report(base, tuned, tolerance, texts, progress)
     if json_file is not None:
         write(json_file, (json.dumps(as_json(report), indent=1, allow_nan=False) + "\n").encode())
     if figure is not None:
@@ -87,6 +91,9 @@ def _print(console: "Console", report: "RankReport") -> None:
         console.print(f"... and {len(report.left_out) - _SHOWN} more; --json has them all")
     console.print(_costs(report))
     recommended = report.recommendation
+    if recommended.divergences:
+        told = ", ".join(f"{rank}: {kl:.3g}" for rank, kl in recommended.divergences)
+        console.print(f"KL to TUNED on the texts by rank, in nats: {told}.", soft_wrap=True, markup=False)
     head = "No rank" if recommended.rank is None else f"Rank {recommended.rank}"
     console.print(f"{head}: {recommended.reason}.", soft_wrap=True, markup=False)
 

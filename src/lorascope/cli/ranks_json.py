@@ -21,6 +21,7 @@ def as_json(report: "RankReport") -> dict[str, Any]:
         "version": __version__,
         "tolerance": report.tolerance,
         "recommended": {"rank": report.recommendation.rank, "reason": report.recommendation.reason},
+        "divergences": [{"rank": rank, "kl": kl} for rank, kl in report.recommendation.divergences],
         "costs": [
             {"rank": cost.rank, "energy": cost.energy, "parameters": cost.parameters}
             for cost in report.recommendation.costs

@@ -95,7 +95,7 @@ def _one(
     if ending == "bias":
         scale = _scale(adapter, module, adapter.tensors[f"{module}.lora_A.weight"].shape[0])
         return by_name.get(f"{module}.bias"), Update(stored.shape, stored.dtype, False, 0, _scaled(stored, scale))
-    slot = _target(module, by_name, slots)
+    slot = _target(module, by_name, slots, adapter.config.get("target_parameters") or [])
     return slot, None if slot is None else _product(adapter, module, embedding or "", slot)
 
 
@@ -115,14 +115,18 @@ def _scale(adapter: AdapterFiles, module: str, rank: int) -> float:
     return scale_of(adapter.config, module.replace(".base_layer", ""), rank)
 
 
-def _target(module: str, by_name: dict[str, Slot], slots: Sequence[Slot]) -> Slot | None:
+def _target(module: str, by_name: dict[str, Slot], slots: Sequence[Slot], parameters: Sequence[str]) -> Slot | None:
     """The matrix that a module's factors change; for stacked experts, which of them the nesting means."""
     plain = by_name.get(f"{module}.weight")
     if plain is not None:
         return plain
     depth = module.count(".base_layer")
     owner = module.replace(".base_layer", "")
-    experts = [slot for slot in slots if slot.kind == "expert" and slot.module == owner]
+    experts = [
+        slot
+        for slot in slots
+        if slot.module == owner and any(f".{slot.name}".endswith(f".{wanted}") for wanted in parameters)
+    ]
     # the module's first parameter is wrapped first, so it lies deepest
     return experts[len(experts) - 1 - depth] if depth < len(experts) else None
 

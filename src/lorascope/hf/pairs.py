@@ -33,6 +33,7 @@ class Pair:
         base_dtype, tuned_dtype: as stored; base_dtype None where the base does not have it.
         load_base, load_tuned: read the value as stored.
         load_change: reads the difference itself, where the tuned model is an adapter; else None.
+        beside: of a bias, the weight of its module.
     """
 
     slot: Slot
@@ -43,6 +44,7 @@ class Pair:
     load_base: Callable[[], Tensor] | None
     load_tuned: Callable[[], Tensor]
     load_change: Callable[[], Tensor] | None = None
+    beside: Slot | None = None
 
     @property
     def name(self) -> str:
@@ -160,7 +162,7 @@ def open_models(base: str, tuned: str) -> Models:
                 left_out.append(LeftOut(slot.name, slot.reason))
             continue
         pairs.append(_pair(slot, old, value.shape, value.dtype, value.load))
-    return Models(frozen, target, model, pairs, left_out)
+    return Models(frozen, target, model, _beside(pairs), left_out)
 
 
 def _with_adapter(frozen: Checkpoint, adapter: AdapterFiles) -> Models:
@@ -185,7 +187,7 @@ def _with_adapter(frozen: Checkpoint, adapter: AdapterFiles) -> Models:
         shape = update.shape if update.whole or old is None else old.shape
         pair = _pair(slot, old, shape, update.dtype, lambda u=update, o=old: u.applied(o))
         pairs.append(pair if update.whole else replace(pair, load_change=update.load))
-    return Models(frozen, adapter, model, pairs, left_out)
+    return Models(frozen, adapter, model, _beside(pairs), left_out)
 
 
 def _pair(
@@ -197,6 +199,11 @@ def _pair(
     if old is None:
         return Pair(slot, shape, None, None, dtype, None, load)
     return Pair(slot, shape, old.shape, old.dtype, dtype, old.load, load)
+
+
+def _beside(pairs: Sequence[Pair]) -> list[Pair]:
+    weights = {pair.module: pair.slot for pair in pairs if pair.kind in {"linear", "conv1d", "head"}}
+    return [replace(pair, beside=weights.get(pair.module)) if pair.kind == "bias" else pair for pair in pairs]
 
 
 def _fits(old: Sequence[int], new: Sequence[int]) -> bool:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,10 +12,12 @@ from .attention import attentions
 from .head_products import HeadGap, head_gaps
 from .pairs import LeftOut, Models, Pair, open_models
 from .recommend import Recommendation, recommend_by_energy
+from .recommend_texts import recommend_by_texts
 from .slots import MATRICES
 from .spectrum import Spectrum, noise_floor, spectrum
+from .texts import read_texts
 
-__all__ = ["HeadRow", "MatrixRow", "RankReport", "rank_report"]
+__all__ = ["HeadRow", "MatrixRow", "RankReport", "matrix_rows", "rank_report"]
 
 Progress = Callable[[float, str], None]
 _WORK_OF_HEADS = 1.0  # in units of the query's matrix
@@ -84,7 +87,9 @@ class RankReport:
     recommendation: Recommendation
 
 
-def rank_report(base: str, tuned: str, tolerance: float = 0.1, progress: Progress | None = None) -> RankReport:
+def rank_report(
+    base: str, tuned: str, tolerance: float = 0.1, texts: Path | None = None, progress: Progress | None = None
+) -> RankReport:
     """Singular values of every difference, above what rounding makes, and the rank they ask for.
 
     ``Delta = W' - W``; the epsilon-rank is the least ``r`` with ``|Delta - LR_r(Delta)|_F <= epsilon |Delta|_F``.
@@ -93,19 +98,22 @@ def rank_report(base: str, tuned: str, tolerance: float = 0.1, progress: Progres
         base: folder or hub name.
         tuned: folder or hub name of a full model, or an adapter's folder.
         tolerance: epsilon; 0.1 keeps 99 % of the energy.
+        texts: a file, one text a line, on which the recommended rank is to do what the tuned model does.
         progress: called with the share done and a few words.
 
     Returns:
         The report.
 
     Raises:
-        CheckpointError: models that cannot be read or do not fit.
+        CheckpointError: models that cannot be read or do not fit; texts without a tokenizer or a model without logits.
+        SpecError: texts that cannot be read.
         MissingExtraError: transformers or peft is not installed.
 
     Source: ranks of products as in Zeng & Lee 2024, Theorem 7; the floor is that of ``noise_floor``.
     Cost O(out inp min(out, inp)) a matrix; one matrix of each model in memory, two for a head's product.
     """
     models = open_models(base, tuned)
+    batches = None if texts is None else read_texts(texts, [models.tuned.folder, models.base.folder])
     generator = torch.Generator().manual_seed(0)
     matrices: list[MatrixRow] = []
     whole: dict[str, int] = {}
@@ -113,7 +121,7 @@ def rank_report(base: str, tuned: str, tolerance: float = 0.1, progress: Progres
     for pair in models.pairs:
         told(pair.name)
         if pair.kind in MATRICES and pair.load_base is not None:
-            matrices += _matrix_rows(pair, generator)
+            matrices += matrix_rows(pair, generator)
         else:
             whole[pair.name] = int((pair.difference() != 0).sum())
     heads: list[HeadRow] = []
@@ -125,6 +133,8 @@ def rank_report(base: str, tuned: str, tolerance: float = 0.1, progress: Progres
     recommendation = recommend_by_energy(
         [(row.shape, row.spectrum) for row in matrices if row.kind != "head"], tolerance
     )
+    if batches is not None and recommendation.rank != 0:
+        recommendation = recommend_by_texts(models, batches, recommendation, progress or _silent)
     sizes = (models.base.size, models.tuned.size)
     return RankReport(tolerance, matrices, heads, whole, models.left_out, parameters, sizes, recommendation)
 
@@ -137,6 +147,10 @@ def place(name: str) -> tuple[str, str]:
     """
     match = re.match(r"(.*?\.\d+)\.(.+)", name)
     return (match[1], match[2]) if match else ("", name)
+
+
+def _silent(_share: float, _what: str) -> None:
+    """Nobody listens."""
 
 
 def _by_size(models: Models, progress: Progress | None) -> Callable[[str], None]:
@@ -155,7 +169,8 @@ def _by_size(models: Models, progress: Progress | None) -> Callable[[str], None]
     return begun
 
 
-def _matrix_rows(pair: Pair, generator: torch.Generator) -> Iterator[MatrixRow]:
+def matrix_rows(pair: Pair, generator: torch.Generator) -> Iterator[MatrixRow]:
+    """One row, or one for each of several stacked experts."""
     base, difference = pair.oriented(pair.base()), pair.difference()
     layer, module = place(pair.name.removesuffix(".weight"))
     if pair.kind != "expert":

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .spectrum import Spectrum
 
@@ -35,11 +35,13 @@ class Recommendation:
         rank: recommended; 0 where nothing changed; None where more would be needed than was computed.
         reason: in words.
         costs: of the ranks around it.
+        divergences: rank and KL to the tuned model on the texts, in nats, where there were any; rank 0 is the base.
     """
 
     rank: int | None
     reason: str
     costs: list[Cost]
+    divergences: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
 
 
 def adapter_parameters(matrices: Sequence[tuple[tuple[int, int], Spectrum]], rank: int) -> int:

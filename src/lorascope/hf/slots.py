@@ -34,6 +34,7 @@ class Slot:
         shape: as the model has it.
         transposed: stored (in, out) rather than (out, in).
         tied: other names of the same tensor.
+        outputs: those of them that belong to a Linear, where this one is an embedding.
         reason: why it is left out; empty for every kind but ``other``.
     """
 
@@ -43,6 +44,7 @@ class Slot:
     shape: tuple[int, ...]
     transposed: bool
     tied: tuple[str, ...]
+    outputs: tuple[str, ...]
     reason: str
 
 
@@ -106,7 +108,8 @@ def _slot(model: "PreTrainedModel", names: tuple[str, ...], parameter: Tensor) -
     kind, reason = _kind(model, owner, name, parameter)
     transposed = kind == "conv1d" or (kind == "expert" and bool(getattr(owner, "is_transposed", False)))
     tied = tuple(other for other in names if other != name)
-    return Slot(name, name.rpartition(".")[0], kind, tuple(parameter.shape), transposed, tied, reason)
+    outputs = tuple(other for other in tied if kind == "embedding" and isinstance(_owner(model, other), nn.Linear))
+    return Slot(name, name.rpartition(".")[0], kind, tuple(parameter.shape), transposed, tied, outputs, reason)
 
 
 def _owner(model: "PreTrainedModel", name: str) -> nn.Module:

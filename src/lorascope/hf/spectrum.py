@@ -13,6 +13,7 @@ __all__ = ["Spectrum", "noise_floor", "spectrum", "unit_in_last_place"]
 
 FULL = 2048  # smaller side up to which every singular value is computed
 LEADING = 256  # how many are computed beyond
+_SLICE = 1 << 21  # entries at a time
 # digits of the significand behind the leading one
 _BITS = {torch.float64: 52, torch.float32: 23, torch.float16: 10, torch.bfloat16: 7}
 
@@ -96,18 +97,24 @@ def noise_floor(
     Source: Marchenko-Pastur's edge. It holds where the change is not much below one unit in the last place; there the
     true noise is smaller. Cost O(out inp).
     """
-    changed = base != tuned
-    rows, columns = changed.any(dim=1), changed.any(dim=0)
-    m, n = int(rows.sum()), int(columns.sum())
+    m, squares, present = 0, 0.0, 0.0
+    columns = torch.zeros(base.shape[1], dtype=torch.bool)
+    # a slice at a time: the work needs several copies of what it works on
+    height = max(1, _SLICE // max(base.shape[1], 1))
+    for old, new in zip(base.split(height), tuned.split(height), strict=True):
+        changed = old != new
+        rows = changed.any(dim=1)
+        m += int(rows.sum())
+        columns |= changed.any(dim=0)
+        present += float((new - old).square_().sum(dtype=torch.float64))
+        for weight, dtype in zip((old, new), dtypes, strict=True):
+            # columns without any change are few or none: their share is left in
+            squares += float(unit_in_last_place(weight[rows], dtype).square_().sum(dtype=torch.float64))
+    n = int(columns.sum())
     if m == 0 or n == 0:
         return 0.0
-    variance = 0.0
-    for weight, dtype in zip((base, tuned), dtypes, strict=True):
-        squares = unit_in_last_place(weight, dtype).square_().sum(dim=1, dtype=torch.float64)
-        # columns without any change are few or none: their share is left in
-        variance += float(squares[rows].sum()) / (12 * m * weight.shape[1])
     # the noise cannot be larger than what is there
-    variance = min(variance, float((tuned - base).square().sum(dtype=torch.float64)) / (m * n))
+    variance = min(squares / (12 * m * base.shape[1]), present / (m * n))
     return math.sqrt(variance) * (math.sqrt(m) + math.sqrt(n))
 
 

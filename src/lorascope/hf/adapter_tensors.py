@@ -1,0 +1,127 @@
+"""An adapter's tensors and configuration, named as PEFT names them."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .adapter_files import PREFIX
+from .pairs import Pair
+from .profiles import Profile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["Contents", "config_of", "factor_tensors", "task_of"]
+
+
+@dataclass
+class Contents:
+    """What an adapter holds, gathered pair by pair.
+
+    Attributes:
+        ranks: of each module that has factors, under its first name.
+        tied: other modules that share a weight, by the first.
+        experts: parameters of stacked experts, by module, in the module's order.
+        saved: modules carried whole.
+        bias: some bias is carried.
+        transposed: some weight is stored (in, out).
+    """
+
+    ranks: dict[str, int] = field(default_factory=dict[str, int])
+    tied: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    experts: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    saved: list[str] = field(default_factory=list[str])
+    bias: bool = False
+    transposed: bool = False
+
+
+def factor_tensors(pair: Pair, A: Tensor, B: Tensor, rank: int, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Keys and tensors of one matrix's factors, padded with zeros to a rank.
+
+    Args:
+        pair: the matrix.
+        A: (r, inp), for experts (experts, r, inp).
+        B: (out, r), for experts (experts, out, r).
+        rank: at least ``r``.
+        depth: how many other parameters of the same module are wrapped outside this one.
+    """
+    short = rank - A.shape[-2]
+    right, left = torch.nn.functional.pad(A, (0, 0, 0, short)), torch.nn.functional.pad(B, (0, short))
+    if pair.kind == "expert":
+        inner = PREFIX + pair.module + ".base_layer" * depth
+        yield f"{inner}.lora_A.weight", right.flatten(0, 1).contiguous()
+        # out, rank, experts: the expert's number runs fastest
+        yield f"{inner}.lora_B.weight", left.permute(1, 2, 0).flatten(1).contiguous()
+        return
+    for name in (pair.name, *pair.slot.tied):
+        module = PREFIX + name.removesuffix(".weight")
+        if pair.kind == "embedding" and name not in pair.slot.outputs:
+            # an embedding's weight is (vocabulary, width); its factors act on its transpose
+            yield f"{module}.lora_embedding_A", left.T.contiguous()
+            yield f"{module}.lora_embedding_B", right.T.contiguous()
+        else:
+            yield f"{module}.lora_A.weight", right.contiguous().clone()
+            yield f"{module}.lora_B.weight", left.contiguous().clone()
+
+
+def task_of(model: "PreTrainedModel") -> str | None:
+    """PEFT's name for what a model's class does; None where it has none."""
+    import transformers  # noqa: PLC0415
+
+    mappings = {
+        "SEQ_CLS": transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+        "TOKEN_CLS": transformers.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+        "QUESTION_ANS": transformers.MODEL_FOR_QUESTION_ANSWERING_MAPPING,
+        "SEQ_2_SEQ_LM": transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+        "CAUSAL_LM": transformers.MODEL_FOR_CAUSAL_LM_MAPPING,
+    }
+    return next((task for task, known in mappings.items() if known.get(type(model.config), None) is type(model)), None)
+
+
+def config_of(
+    contents: Contents, model: "PreTrainedModel", base_name: str, profile: Profile, rank: int
+) -> dict[str, Any]:
+    """adapter_config.json.
+
+    Args:
+        contents: what the adapter holds.
+        model: of the tuned model's class.
+        base_name: what the loader looks up.
+        profile: peft keeps each module's rank; the others pad to one rank, which every version of theirs reads alike.
+        rank: the largest.
+    """
+    names = [name for module in contents.ranks for name in (module, *contents.tied.get(module, ()))]
+    mixed = {
+        re.escape(name): value
+        for module, value in contents.ranks.items()
+        for name in (module, *contents.tied.get(module, ()))
+        if value != rank and profile == "peft"
+    }
+    config: dict[str, Any] = {
+        "peft_type": "LORA",
+        "task_type": task_of(model),
+        "base_model_name_or_path": base_name,
+        "r": rank,
+        "lora_alpha": rank,
+        "target_modules": names,
+        "rank_pattern": mixed,
+        "alpha_pattern": dict(mixed),
+        "bias": "lora_only" if contents.bias else "none",
+        "lora_dropout": 0.0,
+        "inference_mode": True,
+    }
+    extra: Mapping[str, Any] = {
+        "fan_in_fan_out": contents.transposed,
+        "modules_to_save": contents.saved,
+        "target_parameters": _parameters(contents.experts),
+        "ensure_weight_tying": bool(contents.tied),
+    }
+    return config | {key: value for key, value in extra.items() if value}
+
+
+def _parameters(experts: Mapping[str, Sequence[str]]) -> list[str]:
+    return [name for names in experts.values() for name in names]

@@ -1,0 +1,184 @@
+"""Two models' outputs on the same inputs, one model in memory after the other."""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
+
+import torch
+from torch import Tensor
+
+from .checkpoint import Checkpoint
+from .pairs import Models
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = [
+    "Functional",
+    "adapted",
+    "compare",
+    "divergence",
+    "load_base",
+    "load_full",
+    "outputs",
+    "quiet",
+    "random_inputs",
+]
+
+Inputs = dict[str, Tensor]
+_BATCH, _LENGTH = 4, 16
+
+
+@dataclass(frozen=True)
+class Functional:
+    """Outputs of the adapted base against the tuned model's.
+
+    Attributes:
+        inputs: what they were computed on, in words; or why they were not computed.
+        kl: mean of KL(tuned || adapted) over all output distributions, in nats; None where there is none.
+        base_kl: the same of the base; heads it does not have are the tuned model's.
+        error: relative Frobenius error of the outputs.
+        agreement: share of positions at which the largest output is the same.
+    """
+
+    inputs: str
+    kl: float | None = None
+    base_kl: float | None = None
+    error: float | None = None
+    agreement: float | None = None
+
+
+def compare(models: Models, adapter: Path, inputs: Sequence[Inputs] | None, described: str) -> Functional:
+    """Load the tuned model, then the adapted base; compare what they put out.
+
+    Args:
+        models: base and tuned.
+        adapter: the adapter's folder.
+        inputs: batches; None: a few random ones.
+        described: what they are, in words.
+
+    Cost: one forward pass of each model a batch.
+    """
+    from psutil import virtual_memory  # noqa: PLC0415
+
+    needed = 4 * sum(torch.Size(pair.shape).numel() for pair in models.pairs)
+    if needed > virtual_memory().available / 2:
+        return Functional(f"not run: the model takes {needed / 1e9:.1f} GB, more than half of the free memory")
+    batches = random_inputs(models.model) if inputs is None else inputs
+    if batches is None:
+        return Functional(f"not run: inputs of a {type(models.model).__name__} are not known here")
+    with quiet():
+        wanted = outputs(load_full(models), batches)
+        if wanted is None:
+            return Functional(f"not run: a {type(models.model).__name__} has no logits and no last hidden state")
+        base = load_base(models)
+        before = outputs(base, batches)
+        got = outputs(adapted(base, adapter), batches)
+    assert before is not None
+    assert got is not None
+    logits = bool(wanted[1])
+    return Functional(
+        described,
+        divergence(wanted[0], got[0]) if logits else None,
+        divergence(wanted[0], before[0]) if logits else None,
+        float((got[0] - wanted[0]).norm() / wanted[0].norm()),
+        float((got[0].argmax(-1) == wanted[0].argmax(-1)).float().mean()) if logits else None,
+    )
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """No progress bars of transformers, no remarks of PEFT's on tied or transposed weights, while the block runs."""
+    from transformers.utils import logging  # noqa: PLC0415
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with catch_warnings():
+            simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_full(models: Models) -> "PreTrainedModel":
+    """The tuned model in float32."""
+    if isinstance(models.tuned, Checkpoint):
+        return type(models.model).from_pretrained(models.tuned.folder, dtype=torch.float32).eval()
+    return adapted(load_base(models), models.tuned.folder)
+
+
+def adapted(base: "PreTrainedModel", adapter: Path) -> Any:  # noqa: ANN401
+    """The base with an adapter on it, as PEFT loads it."""
+    from peft import PeftModel  # noqa: PLC0415
+
+    return PeftModel.from_pretrained(base, str(adapter)).eval()
+
+
+def load_base(models: Models) -> "PreTrainedModel":
+    """The base in float32, in the tuned model's class; heads it does not have are the tuned model's."""
+    from transformers import AutoConfig  # noqa: PLC0415
+
+    config = AutoConfig.from_pretrained(models.base.folder)
+    fresh = [pair for pair in models.pairs if pair.load_base is None]
+    if fresh and isinstance(models.tuned, Checkpoint):
+        config.num_labels = models.model.config.num_labels or 1
+    with torch.random.fork_rng():
+        base = type(models.model).from_pretrained(
+            models.base.folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=bool(fresh)
+        )
+    grown = [pair for pair in models.pairs if pair.grown and pair.kind == "embedding"]
+    if grown:
+        base.resize_token_embeddings(grown[0].shape[0], mean_resizing=False)
+    parameters = dict(base.named_parameters())
+    with torch.no_grad():
+        for pair in fresh:
+            parameters[pair.name].copy_(pair.tuned())
+    return base.eval()
+
+
+def random_inputs(model: "PreTrainedModel") -> list[Inputs] | None:
+    """A batch of random tokens or pixels, or None where a model takes something else."""
+    generator = torch.Generator().manual_seed(0)
+    config = model.config
+    if model.main_input_name == "input_ids":
+        size = int(config.get_text_config().vocab_size)
+        tokens = torch.randint(0, size, (_BATCH, _LENGTH), generator=generator)
+        special = {getattr(config, f"{name}_token_id", None) for name in ("bos", "eos", "pad")}
+        ordinary = next(token for token in range(size) if token not in special)
+        for token in special - {None}:
+            tokens[tokens == token] = ordinary
+        return [{"input_ids": tokens} | ({"decoder_input_ids": tokens.flip(0)} if config.is_encoder_decoder else {})]
+    if model.main_input_name == "pixel_values" and isinstance(getattr(config, "image_size", None), int):
+        shape = (_BATCH, config.num_channels, config.image_size, config.image_size)
+        return [{"pixel_values": torch.randn(shape, generator=generator)}]
+    return None
+
+
+def outputs(model: Callable[..., Any], batches: Sequence[Inputs]) -> tuple[Tensor, bool] | None:
+    """Rows of logits of all batches, or of last hidden states; and which."""
+    rows: list[Tensor] = []
+    named = None
+    for batch in batches:
+        with torch.no_grad():
+            made = model(**batch)
+        named = next((name for name in ("logits", "last_hidden_state") if made.get(name) is not None), None)
+        if named is None:
+            return None
+        value = made[named]
+        mask = batch.get("attention_mask")
+        # unpadded positions where there is an output for each
+        rows.append(value[mask.bool()] if mask is not None and value.dim() == 3 else value.reshape(-1, value.shape[-1]))
+    return torch.cat(rows).double(), named == "logits"
+
+
+def divergence(wanted: Tensor, got: Tensor) -> float:
+    """Mean over rows of KL(softmax wanted || softmax got), in nats."""
+    left, right = wanted.log_softmax(-1), got.log_softmax(-1)
+    return float((left.exp() * (left - right)).sum(-1).mean())

@@ -1,0 +1,56 @@
+"""A file of texts as batches of tokens."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import CheckpointError, SpecError
+
+__all__ = ["read_texts"]
+
+LENGTH = 512
+"""Tokens a text at most."""
+BATCH = 16
+
+
+def read_texts(file: Path, folders: Sequence[Path], batch: int = BATCH) -> list[dict[str, Tensor]]:
+    """Tokenise a file of texts, one a line.
+
+    Args:
+        file: UTF-8; empty lines are left out.
+        folders: the first that has a tokenizer gives it.
+        batch: texts a batch; texts of like length share one, so that little is padded.
+
+    Raises:
+        SpecError: no such file, or no text in it.
+        CheckpointError: none of the folders has a tokenizer.
+
+    Cost O(characters).
+    """
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"texts must be a UTF-8 file, one text a line, got {file} ({error}); name another") from None
+    texts = sorted((line for line in lines if line), key=len)
+    if not texts:
+        raise SpecError(f"texts must have at least one line, got the empty file {file}; name another")
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    home = next((folder for folder in folders if _has_tokenizer(folder)), None)
+    if home is None:
+        raise CheckpointError(
+            f"texts need a tokenizer, found none in {' or '.join(map(str, folders))}; "
+            f"save the model's tokenizer into one of them"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(home)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    parts = [texts[start : start + batch] for start in range(0, len(texts), batch)]
+    return [
+        dict(tokenizer(part, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")) for part in parts
+    ]
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer.model", "vocab.json"))

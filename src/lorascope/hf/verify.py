@@ -1,0 +1,145 @@
+"""Whether an adapter is what its card says, and how near it brings the base to the tuned model."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError
+from .adapter_files import open_adapter
+from .functional import Functional, compare
+from .measure import residuals
+from .pairs import open_models
+from .texts import read_texts
+from .work import MARK
+
+__all__ = ["Verified", "VerifiedRow", "verify"]
+
+ALLOWED = 1e-4
+"""Relative difference between what the card records and what is read back."""
+
+
+@dataclass(frozen=True)
+class VerifiedRow:
+    """One parameter that the adapter changes, or that changed and is not carried.
+
+    Attributes:
+        name: the parameter's.
+        norm: Frobenius norm of the tuned model's difference.
+        residual: of what the adapter leaves of it.
+        recorded: residual the card records; None where it records none.
+    """
+
+    name: str
+    norm: float
+    residual: float
+    recorded: float | None
+
+    @property
+    def holds(self) -> bool:
+        """As recorded, up to 1e-4 of the difference's norm; trivially where nothing is recorded."""
+        return self.recorded is None or abs(self.residual - self.recorded) <= ALLOWED * self.norm
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found.
+
+    Attributes:
+        rows: every parameter that differs between base and tuned model.
+        card: whether the folder has a record to compare with.
+        error: relative Frobenius error of all of them together.
+        functional: outputs compared, or why they were not.
+        max_kl: the largest KL allowed; None for any.
+    """
+
+    rows: list[VerifiedRow]
+    card: bool
+    error: float
+    functional: Functional
+    max_kl: float | None
+
+    @property
+    def faults(self) -> list[str]:
+        """What falls short, in words; a large error at a low rank does not."""
+        found = [
+            f"{row.name} is off by {row.residual:.6g}, its card records {row.recorded:.6g}"
+            for row in self.rows
+            if not row.holds
+        ]
+        kl = self.functional.kl
+        if self.max_kl is not None and kl is None:
+            found.append(f"KL could not be measured: {self.functional.inputs}")
+        elif self.max_kl is not None and kl is not None and not kl <= self.max_kl:
+            found.append(f"KL to the tuned model is {kl:.4g}, allowed {self.max_kl:g}")
+        return found
+
+
+def verify(
+    base: str,
+    tuned: str,
+    adapter: str,
+    texts: Path | None = None,
+    max_kl: float | None = None,
+    progress: Callable[[float, str], None] | None = None,
+) -> Verified:
+    """Read an adapter back and compare it with its card, the tuned model's weights and its outputs.
+
+    Args:
+        base, tuned: folders or hub names.
+        adapter: the adapter's folder.
+        texts: one text a line; None: random inputs.
+        max_kl: mean KL(tuned || adapted) in nats that is allowed.
+        progress: called with the share done and a few words.
+
+    Returns:
+        Rows and faults.
+
+    Raises:
+        CheckpointError: files that cannot be read or do not fit.
+        SpecError: texts that cannot be read.
+
+    Cost O(entries) and a forward pass of both models.
+    """
+    models = open_models(base, tuned)
+    folder = open_adapter(adapter).folder
+    recorded = _recorded(folder)
+    batches = None if texts is None else read_texts(texts, [models.tuned.folder, models.base.folder])
+    rows: list[VerifiedRow] = []
+    total = sum(torch.Size(pair.shape).numel() for pair in models.pairs)
+    read = residuals(models, folder, {pair.name for pair in models.pairs})
+    done = 0
+    for pair in models.pairs:
+        if progress is not None:
+            progress(0.5 * done / total, pair.name)
+        done += torch.Size(pair.shape).numel()
+        norm = float(torch.linalg.vector_norm(pair.difference(), dtype=torch.float64))
+        if norm > 0 or read[pair.name] > 0:
+            rows.append(VerifiedRow(pair.name, norm, read[pair.name], recorded.get(pair.name)))
+    if progress is not None:
+        progress(0.6, "outputs")
+    described = "random inputs" if texts is None else f"{texts.name}"
+    functional = compare(models, folder, batches, described)
+    norm = math.hypot(*(row.norm for row in rows))
+    error = math.hypot(*(row.residual for row in rows)) / norm if norm else 0.0
+    return Verified(rows, bool(recorded), error, functional, max_kl)
+
+
+def _recorded(folder: Path) -> dict[str, float]:
+    """Residuals by parameter, as extraction recorded them.
+
+    Raises:
+        CheckpointError: a record that is damaged.
+    """
+    if not (folder / MARK).is_file():
+        return {}
+    try:
+        told: dict[str, Any] = json.loads((folder / MARK).read_text())
+        found = {row["name"]: float(row["residual"]) for row in told["matrices"]}
+        return found | {name: float(value) for name, value in told["whole"].items()}
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{folder / MARK} is damaged; extract the adapter again") from None

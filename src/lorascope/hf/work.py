@@ -1,0 +1,107 @@
+"""Work that outlives its process: each matrix's factors as one small file, until all are there."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ..errors import SpecError
+from .factors import Factors
+
+__all__ = ["MARK", "Work", "open_work", "publish"]
+
+MARK = "lorascope.json"
+"""In every adapter's folder that was written here: what it holds, for ``verify``."""
+
+_STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A folder beside the output, which no loader looks into."""
+
+    folder: Path
+
+    def path(self, index: int) -> Path:
+        return self.folder / f"matrix-{index:05d}.safetensors"
+
+    def load(self, index: int) -> Factors | None:
+        """The factors that an earlier run left, or None."""
+        if not self.path(index).is_file():
+            return None
+        with safe_open(self.path(index), framework="pt") as file:
+            told = file.metadata()
+            tensors = file.get_tensor("A").clone(), file.get_tensor("B").clone()
+        return Factors(*tensors, *(float.fromhex(told[key]) for key in ("norm", "residual", "floor")))
+
+    def save(self, index: int, factors: Factors) -> None:
+        """Whole or absent."""
+        told = {key: float(getattr(factors, key)).hex() for key in ("norm", "residual", "floor")}
+        part = self.path(index).with_suffix(".part")
+        save_file({"A": factors.A.contiguous(), "B": factors.B.contiguous()}, part, metadata=told)
+        part.replace(self.path(index))
+
+
+def open_work(out: Path, asked: Mapping[str, Any]) -> Work:
+    """The folder of the work on an output; what an earlier run with the same question did there is kept.
+
+    Args:
+        out: where the adapter will be.
+        asked: everything that decides the result.
+
+    Raises:
+        SpecError: the output is something else, or nothing can be written beside it.
+    """
+    if out.exists() and not _may_replace(out):
+        raise SpecError(
+            f"--out must be a new or empty folder, or an adapter written by lorascope, got {out}; name another folder"
+        )
+    folder = out.parent / f".{out.name}.lorascope-work"
+    state = json.dumps(asked, sort_keys=True)
+    try:
+        if folder.exists() and _read(folder / _STATE) != state:
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _STATE).write_text(state)
+    except OSError as error:
+        raise SpecError(f"cannot write to {folder} ({error.strerror}); make room there or name another --out") from None
+    return Work(folder)
+
+
+def publish(work: Work, ready: Path, out: Path) -> None:
+    """Put a finished folder where the output belongs, in one step, and clear the work away."""
+    for file in ready.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    if out.exists():
+        old = work.folder / "replaced"
+        out.rename(old)
+    ready.rename(out)
+    shutil.rmtree(work.folder)
+
+
+def _may_replace(out: Path) -> bool:
+    return out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
+
+
+def dtype_of(name: str | None, default: torch.dtype) -> torch.dtype:
+    """The dtype of a name on the command line.
+
+    Raises:
+        SpecError: none of those an adapter can have.
+    """
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if name is not None and name not in known:
+        raise SpecError(f"--dtype must be one of {', '.join(known)}, got {name}")
+    return default if name is None else known[name]

@@ -1,0 +1,58 @@
+"""A real pretrained encoder, really fine-tuned: ranks, adapter, accuracy."""
+
+import peft
+import pytest
+import transformers
+from filelock import FileLock
+
+from hf import minilm
+from lorascope.hf import extract, rank_report, verify
+from lorascope.hf.functional import quiet
+
+pytestmark = [
+    pytest.mark.hf,
+    pytest.mark.slow,
+    pytest.mark.skipif(not minilm.GLUE.is_dir(), reason=f"needs the SST-2 rows in {minilm.GLUE}"),
+]
+
+
+@pytest.fixture(scope="session")
+def tuned(tmp_path_factory):
+    """Trained once, whichever worker comes first."""
+    root = tmp_path_factory.getbasetemp()
+    shared = (root.parent if root.name.startswith("popen-") else root) / "minilm-sst2"
+    with FileLock(f"{shared}.lock"), quiet():
+        return str(shared) if shared.exists() else minilm.fine_tune(shared)
+
+
+def test_exact_ranks_say_nothing_and_epsilon_ranks_do(tuned):
+    report = rank_report(minilm.folder(), tuned)
+    assert {row.gap.spectrum.exact_rank for row in report.heads} == {64}  # twice the heads' width
+    assert len(report.heads) == 2 * 6 * 12
+    body = [row for row in report.matrices if "encoder" in row.name]
+    assert len(body) == 36
+    assert all(row.spectrum.exact_rank > 300 for row in body)
+    assert all(row.spectrum.epsilon_rank(0.5) < 150 for row in body)
+    assert 0 < report.recommendation.rank <= 384
+
+
+def test_an_adapter_reads_as_well_as_the_fine_tune(tuned, tmp_path):
+    texts, _ = minilm.rows("dev", 100)
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(texts))
+    divergences = []
+    for rank in (2, 8):
+        folder = tmp_path / f"rank{rank}"
+        extract(minilm.folder(), tuned, folder, rank=rank)
+        found = verify(minilm.folder(), tuned, str(folder), file)
+        assert found.faults == []
+        divergences.append(found.functional.kl)
+        assert found.functional.base_kl > 10 * found.functional.kl
+    assert divergences[1] < divergences[0]
+    with quiet():
+        full = transformers.AutoModelForSequenceClassification.from_pretrained(tuned)
+        base = transformers.AutoModelForSequenceClassification.from_pretrained(minilm.folder(), num_labels=2)
+        adapted = peft.PeftModel.from_pretrained(base, tmp_path / "rank8").eval()
+        accuracy = minilm.accuracy(full)
+        assert accuracy > 0.65
+        assert minilm.accuracy(adapted) >= accuracy - 0.03

@@ -1,0 +1,117 @@
+"""Verification holds where an adapter is what its card says, and sees where it is not."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from hf import minilm, tiny
+from lorascope.errors import CheckpointError, SpecError
+from lorascope.hf import extract, verify
+from lorascope.hf.functional import divergence
+from lorascope.hf.texts import read_texts
+
+pytestmark = pytest.mark.hf
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    base, tuned = tiny.pair("qwen2", folder)
+    extract(base, tuned, folder / "out", rank=4)
+    return base, tuned, folder / "out"
+
+
+def test_what_was_written_holds(made):
+    found = verify(*made[:2], str(made[2]))
+    assert found.faults == []
+    assert found.card
+    assert found.functional.kl < found.functional.base_kl
+    recorded = json.loads((made[2] / "lorascope.json").read_text())["matrices"]
+    assert {row.name: row.recorded for row in found.rows if row.residual} == {
+        row["name"]: row["residual"] for row in recorded if row["residual"]
+    }
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e-6])
+def test_a_change_of_the_file_is_seen(made, size, tmp_path):
+    folder = tiny.copy(made[2], tmp_path / "changed")
+    weights = load_file(tmp_path / "changed" / "adapter_model.safetensors")
+    key = next(key for key in weights if "up_proj.lora_B" in key)
+    weights[key] *= 1 + 30 * size
+    save_file(weights, tmp_path / "changed" / "adapter_model.safetensors", metadata={"format": "pt"})
+    faults = verify(*made[:2], folder).faults
+    assert len(faults) == (1 if size == 1e-3 else 0)
+    assert all("up_proj" in fault for fault in faults)
+
+
+def test_a_wrong_scale_is_seen(made, tmp_path):
+    folder = tiny.copy(made[2], tmp_path / "changed")
+    path = tmp_path / "changed" / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "lora_alpha": 8}))
+    assert len(verify(*made[:2], folder).faults) > 10
+
+
+def test_largest_kl_allowed(made):
+    kl = verify(*made[:2], str(made[2])).functional.kl
+    assert verify(*made[:2], str(made[2]), max_kl=2 * kl).faults == []
+    assert "KL" in verify(*made[:2], str(made[2]), max_kl=kl / 2).faults[0]
+
+
+def test_an_adapter_of_other_hands_has_no_record(made, tmp_path):
+    folder = tiny.copy(made[2], tmp_path / "bare")
+    (tmp_path / "bare" / "lorascope.json").unlink()
+    found = verify(*made[:2], folder)
+    assert not found.card
+    assert found.faults == []
+    (tmp_path / "bare" / "lorascope.json").write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        verify(*made[:2], folder)
+
+
+def test_divergence_is_measured_as_it_is_defined(generator):
+    wanted, got = torch.randn(2, 5, 7, generator=generator, dtype=torch.float64)
+    p, q = wanted.softmax(-1), got.softmax(-1)
+    assert divergence(wanted, got) == pytest.approx(float((p * (p / q).log()).sum() / 5))
+    assert divergence(wanted, wanted + 3) == pytest.approx(0, abs=1e-14)
+
+
+def test_texts(tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("a longer text than the others by far\n\nshort\n  one more  \n")
+    batches = read_texts(file, [tmp_path, minilm.path()], batch=2)
+    assert [batch["input_ids"].shape[0] for batch in batches] == [2, 1]
+    assert batches[0]["attention_mask"].sum() <= 3 + 4
+    file.write_text("word " * 2000)
+    assert read_texts(file, [minilm.path()])[0]["input_ids"].shape[1] == 512
+    with pytest.raises(CheckpointError, match="tokenizer"):
+        read_texts(file, [tmp_path])
+    file.write_text("\n")
+    with pytest.raises(SpecError, match="at least one line"):
+        read_texts(file, [minilm.path()])
+    with pytest.raises(SpecError, match="one text a line"):
+        read_texts(tmp_path / "none", [minilm.path()])
+
+
+def test_padding_does_not_count(tmp_path):
+    """A causal model's divergence over texts together is that over each alone."""
+    file, one = tmp_path / "texts.txt", tmp_path / "one.txt"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm.folder())
+    size = len(tokenizer)
+    base = tiny.save(tiny.make("qwen2", vocab_size=size), tmp_path / "base")
+    tuned = tiny.save(tiny.tune(tiny.make("qwen2", vocab_size=size)), tmp_path / "tuned")
+    tokenizer.save_pretrained(tuned)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tuned)  # as the model's architecture reads it
+    extract(base, tuned, tmp_path / "out", rank=2, exclude="embed|lm_head")
+    lines = ["a film", "a much longer sentence about a film that is long"]
+    file.write_text("\n".join(lines))
+    together = verify(base, tuned, str(tmp_path / "out"), file).functional.kl
+    total, count = 0.0, 0
+    for line in lines:
+        one.write_text(line)
+        tokens = len(tokenizer(line)["input_ids"])
+        total += tokens * verify(base, tuned, str(tmp_path / "out"), one).functional.kl
+        count += tokens
+    assert together == pytest.approx(total / count, rel=1e-4)
