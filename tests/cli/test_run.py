@@ -156,7 +156,7 @@ MANY = QUICK | {"scales": {"smoke": QUICK["scales"]["smoke"] | {"seeds": list(ra
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_twenty_times_with_two_workers_and_resumed(tmp_path):
+def test_killed_eight_times_with_two_workers_and_resumed(tmp_path):
     file, folder = tmp_path / "many.toml", tmp_path / "results"
     file.write_text(as_toml(MANY))
     run(load_suite(str(file)), "smoke", tmp_path / "whole")
@@ -165,7 +165,7 @@ def test_killed_twenty_times_with_two_workers_and_resumed(tmp_path):
     finished = []
     folder.mkdir()
     with victim.launcher("run", file, "--results", folder, "--workers", "2") as ask:
-        for kill in range(20):
+        for kill in range(8):
             # every fourth at any moment of its start; the others once a part more is there, or is about to be written
             more = kill % 4
             parts = min(len(done(folder, "quick")) + more, whole["cell"].n_unique())
@@ -180,7 +180,7 @@ def test_killed_twenty_times_with_two_workers_and_resumed(tmp_path):
             assert not now.select(KEY).is_duplicated().any()
             finished.append(len(done(folder, "quick")))
     assert finished == sorted(finished)
-    assert len({number for number in finished if 0 < number < 40}) >= 10  # kills came in the middle of the run
+    assert len({number for number in finished if 0 < number < 40}) >= 4  # kills came in the middle of the run
     ended = command(file, "--results", folder, "--workers", 2)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert table(folder).equals(whole)
