@@ -42,9 +42,8 @@ def main():
         mark = " (above)" if gradient and ratio > options.most else ""
         place, scale = f"{one.figure} | {one.panel} | {one.line} | {one.x:g}", f"{row['scale']}, {row['seeds']}"
         print(f"| {place} | {one.y:.2g} | {float(row['y']):.3g} | {ratio:.2f}{mark} | {scale} |")
-    print(
-        f"\n{compared - above} of {compared} gradient medians of the paper's scale at most {options.most:g} times the authors'"
-    )
+    count = f"{compared - above} of {compared}"
+    print(f"\n{count} gradient medians of the paper's scale at most {options.most:g} times the authors'")
     raise SystemExit(1 if above else 0)
 
 
