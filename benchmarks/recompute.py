@@ -15,21 +15,8 @@ from time import perf_counter
 import polars as pl
 import torch
 
-from lorascope.experiments import cell
-from lorascope.records import compare, ok_rows, provenance, read
-
-
-def again(rows):
-    """The rows of a cell, computed now."""
-    spec, origin = json.loads(rows[0]["spec"]), provenance("cpu")
-    return [
-        row
-        for one in cell(spec)
-        for row in ok_rows(
-            rows[0]["suite"], spec, one["metrics"], method=one["method"], rank=one["rank"], seconds=one["seconds"],
-            origin=origin, message=one["message"],
-        )
-    ]  # fmt: skip
+from lorascope.experiments import compute
+from lorascope.records import compare, read
 
 
 def main():
@@ -48,7 +35,7 @@ def main():
     for suite, name in chosen:
         rows = table.filter(pl.col("suite") == suite, pl.col("cell") == name).to_dicts()
         started = perf_counter()
-        found = compare(rows, again(rows))
+        found = compare(rows, compute(suite, json.loads(rows[0]["spec"])))
         failed += not found.same
         values, worst = sum(one.values for one in found.changes), max(one.relative for one in found.changes)
         apart = "; ".join(one for one in found.apart if not one.startswith("commit"))

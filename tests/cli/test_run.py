@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from experiments import victim
+from experiments.quick import table
 from experiments.tiny import QUICK
 from lorascope.cli.tables import print_table
 from lorascope.experiments import grid, load_suite, run, suite_names
@@ -38,8 +39,8 @@ def as_toml(suite):
     """JSON's values are TOML's; its tables are not."""
     tables = {name: suite[name] for name in ("scales",) if name in suite}
     lines = [f"{key} = {_value(value)}" for key, value in suite.items() if key not in tables]
-    for name, table in tables["scales"].items():
-        lines += [f"[scales.{name}]", *(f"{key} = {_value(value)}" for key, value in table.items())]
+    for name, scale in tables["scales"].items():
+        lines += [f"[scales.{name}]", *(f"{key} = {_value(value)}" for key, value in scale.items())]
     return "\n".join(lines)
 
 
@@ -56,10 +57,6 @@ def quick(tmp_path):
     file = tmp_path / "quick.toml"
     file.write_text(as_toml(QUICK))
     return file
-
-
-def table(folder):
-    return read(folder).drop("seconds")
 
 
 def test_help_names_suites_and_options():

@@ -11,27 +11,13 @@ import pytest
 
 import lorascope
 from experiments import dask, faulty
-from experiments.tiny import QUICK
+from experiments.quick import NAMES, SUITE, table
 from lorascope.errors import SpecError
-from lorascope.experiments import cluster, grid, load_suite, parse_suite, run
-from lorascope.records import cell_name, done, read
+from lorascope.experiments import cluster, load_suite, run
+from lorascope.records import done, read
 from lorascope.records.schema import KEY
 
 pytest.importorskip("distributed")
-SUITE = parse_suite(QUICK, "quick")
-NAMES = [cell_name(spec) for spec in grid(SUITE, "smoke")]
-
-
-def table(folder):
-    return read(folder).drop("seconds")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The table of a run that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("whole")
-    run(SUITE, "smoke", folder)
-    return table(folder)
 
 
 @pytest.fixture

@@ -9,25 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from experiments import faulty, victim
+from experiments.quick import NAMES, SUITE, table
 from experiments.tiny import QUICK, TINY
 from lorascope.errors import SpecError
-from lorascope.experiments import grid, parse_suite, run
-from lorascope.records import cell_name, done, read
-
-SUITE = parse_suite(QUICK, "quick")
-NAMES = [cell_name(spec) for spec in grid(SUITE, "smoke")]
-
-
-def table(folder):
-    return read(folder).drop("seconds")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The table of a run that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("whole")
-    run(SUITE, "smoke", folder)
-    return table(folder)
+from lorascope.experiments import parse_suite, run
+from lorascope.records import done, read
 
 
 def test_a_suite_from_end_to_end(tmp_path):

@@ -7,7 +7,7 @@ from .digits_data import Digits, load
 from .grid import effort, grid
 from .networks import draw_pair, pretrained
 from .pace import RunProgress
-from .run import CellFunction, Failure, Ran, run
+from .run import CellFunction, Failure, Ran, compute, run
 from .spec import Depths, Measure, Method, ModelName, Pretrain, Scale, ScaleName, Suite, parse_suite
 from .suites import load_suite, suite_names
 
@@ -32,6 +32,7 @@ __all__ = [
     "Suite",
     "cell",
     "cluster",
+    "compute",
     "draw_pair",
     "effort",
     "grid",

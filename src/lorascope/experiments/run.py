@@ -34,7 +34,7 @@ from .pace import RunProgress, Tell
 from .spec import ScaleName, Suite
 from .workers import Counted, local_pool
 
-__all__ = ["CellFunction", "Failure", "Ran", "run"]
+__all__ = ["CellFunction", "Failure", "Ran", "compute", "run"]
 
 Spec = dict[str, object]
 CellFunction = Callable[[Mapping[str, Any], str], Sequence[Measured]]
@@ -144,6 +144,21 @@ def _recorded(results: str | os.PathLike[str], suite: str, name: str) -> list[di
     if not Path(results).exists():
         return []
     return read(results).filter(suite=suite, cell=name).to_dicts()
+
+
+def compute(suite: str, spec: Spec, device: str = "cpu", cell: CellFunction = paper_cell) -> list[Row]:
+    """The rows of one cell, computed here and now as :func:`run` does; nothing is written.
+
+    Args:
+        suite: its name.
+        spec: of the cell, from :func:`lorascope.experiments.grid` or from a record.
+        device, cell: as in :func:`run`.
+
+    Returns:
+        Its rows; a cell that raises has one, with status failed.
+    """
+    outcome = _attempt(cell, spec, device)
+    return _rows(suite, spec, outcome, replace(provenance(device), device=outcome.device))
 
 
 def _wanted(suite: Suite, scale: ScaleName, specs: Mapping[str, Spec], only: str | None) -> list[str]:
