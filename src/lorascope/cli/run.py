@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ..experiments import Ran, RunProgress
+    from ..experiments import CellFunction, Ran, RunProgress, ScaleName, Suite, TaskSuite
     from ..records import Comparison
 
 __all__ = ["run"]
@@ -69,6 +69,15 @@ def run(
         typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers compute cells; needs lorascope[cluster]."),
     ] = None,
     device: Annotated[str, typer.Option(metavar="D", help="Of gradient steps: cpu, cuda, cuda:1.")] = "cpu",
+    model: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Of the suite glue: an encoder, by folder or hub name.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Of the suite glue: its rows, TASK/train.tsv and dev.tsv; default: the hub's."
+        ),
+    ] = None,
     _listed: Annotated[
         bool, typer.Option("--list", callback=_list, is_eager=True, help="Name the suites and what each is about.")
     ] = False,
@@ -90,11 +99,11 @@ def run(
         from ..records import read  # noqa: PLC0415
 
         torch.set_num_threads(1)  # matrices this small are done before a second thread wakes up
-        loaded = experiments.load_suite(suite)
+        loaded, cell = _with_cell(experiments.load_suite(suite), scale, model, data)
         comparisons: list[Comparison] = []
         with _bar(loaded.name) as progress:
             ran = experiments.run(
-                *(loaded, scale, folder, only, workers, device),
+                *(loaded, scale, folder, only, workers, device, cell),
                 progress=progress,
                 executor=executor,
                 compared=comparisons.append,
@@ -113,6 +122,30 @@ def _check_name(suite: str) -> None:
         raise SpecError(f"SUITE must be one of {', '.join(_SUITES)}, or a file that ends in .toml, got {suite!r}")
     if suite.endswith(".toml") and not Path(suite).is_file():
         raise SpecError(f"SUITE must be a suite's name or a TOML file, found no file {suite}; name another")
+
+
+def _with_cell(
+    suite: "Suite | TaskSuite", scale: "ScaleName", model: str | None, data: Path | None
+) -> "tuple[Suite | TaskSuite, CellFunction]":
+    """The suite, and the function that computes its cells: networks' own, or that of real checkpoints."""
+    from .. import experiments  # noqa: PLC0415
+
+    if not isinstance(suite, experiments.TaskSuite):
+        given = [option for option, value in (("--model", model), ("--data", data)) if value is not None]
+        if given:
+            raise SpecError(f"{' and '.join(given)} are for the suite glue, got the suite {suite.name}; leave them out")
+        return suite, experiments.cell
+    if model is None:
+        raise SpecError(
+            f"the suite {suite.name} needs --model DIR, an encoder's folder or hub name, got none; name one"
+        )
+    from ..hf.extra import need_hf  # noqa: PLC0415
+
+    need_hf()
+    from ..hf.glue import TaskCell, subject  # noqa: PLC0415
+
+    tasks = suite.scales[scale].tasks if scale in suite.scales else []
+    return suite.on(subject(model, data, tasks)), TaskCell(model, data)
 
 
 @contextmanager

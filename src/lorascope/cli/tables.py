@@ -15,6 +15,7 @@ __all__ = ["print_comparison", "print_medians", "print_table"]
 _FIRST, _VALUE, _GAP = 16, 7, 3  # characters of a table's first column, of a value, between two columns
 # What is shown of a suite: all of the first group that its records have any of.
 _SHOWN: tuple[dict[str, str], ...] = (
+    {"dev_score": "score on the development rows", "recommended_rank": "rank recommended for the full fine-tune"},
     {"relative_error": "relative error at the rank needed, by width and precision"},
     {"test_accuracy": "test accuracy", "test_accuracy_shifted": "test accuracy on shifted inputs"},
     {"attacked_error": "error that an attack finds", "error_bound": "error that is certified", "test_mse": "test MSE"},
