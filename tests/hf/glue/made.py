@@ -21,7 +21,7 @@ HEADER = "idx\tsentence1\tsentence2\tlabel"
 def tokenizer(words=WORDS, pad="[PAD]"):
     """One token a word, a sentence or a pair framed as BERT has it."""
     vocabulary = {token: number for number, token in enumerate([*SPECIAL, *words])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
@@ -49,7 +49,7 @@ def encoder(folder, words=WORDS, seed=0, **changes):
 
 
 def similar(rows, seed):
-    """Pairs with a number from 0 to 5, as STS-B has its similarities: how often the first word is said in the second."""
+    """Pairs with a number from 0 to 5, as STS-B has its similarities: how often the second says one of the words."""
     draw = random.Random(seed)
     made = []
     for _ in range(rows):

@@ -74,7 +74,7 @@ def test_missing_files_and_no_way_to_the_hub(tmp_path, monkeypatch):
         load_data(task_named("sst2"), tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(
-        SpecError, match="cannot be reached, and there is no local copy .*give --data a folder that has"
+        SpecError, match=r"cannot be reached, and there is no local copy .*give --data a folder that has"
     ):
         load_data(task_named("sst2"), None)
 
