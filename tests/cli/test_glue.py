@@ -75,7 +75,7 @@ def test_the_suite_needs_a_model_and_others_take_none(tmp_path):
     assert "the suite glue needs --model DIR" in ran.stderr
     ran = command("run", "linear", "--model", "x", "--results", tmp_path)
     assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
-    assert "--model are for the suite glue, got the suite linear" in ran.stderr
+    assert "--model belong to the suite glue, got the suite linear" in ran.stderr
 
 
 def killed_after(line, seen, timeout=200):
@@ -144,6 +144,7 @@ def test_a_suite_of_made_tasks(made_task, tmp_path):
     ran = command("run", file, *made_task, "--results", tmp_path / "results")
     assert ran.returncode == 0, ran.stderr + ran.stdout
     assert "3 cells computed" in ran.stdout
+    assert "Rank predicted from the full fine-tune" in ran.stdout
     table = read(tmp_path / "results")
     assert set(table["status"]) == {"ok"}
     rows = table.filter(metric="dev_score").select("method", "rank").unique().rows()

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import SpecError
 from .files import output_folder
-from .tables import print_comparison, print_medians
+from .tables import print_comparison, print_medians, print_predictions
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -88,6 +88,7 @@ def run(
     table. Exit code 1: some cells failed; the next run computes them again.
     """
     _check_name(suite)
+    _check_subject(suite, model, data)
     if workers and cluster is not None:
         raise SpecError(f"give --workers or --cluster, got --workers {workers} and --cluster {cluster}; leave one out")
     with _connected(cluster) as executor:
@@ -112,6 +113,7 @@ def run(
     for comparison in comparisons:
         print_comparison(console, comparison)
     print_medians(console, read(folder), loaded.name, ran.cells, loaded.title)
+    print_predictions(console, read(folder), loaded.name, ran.cells)
     _close(console, ran, folder)
     if ran.failures:
         raise typer.Exit(1)
@@ -124,21 +126,28 @@ def _check_name(suite: str) -> None:
         raise SpecError(f"SUITE must be a suite's name or a TOML file, found no file {suite}; name another")
 
 
+def _check_subject(suite: str, model: str | None, data: Path | None) -> None:
+    """Refuse what is missing or too much before torch is loaded; a file that is wrong is told of later."""
+    try:
+        content = tomllib.loads((Path(suite) if suite.endswith(".toml") else _FILES[suite]).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    of_tasks = content.get("measure") == "glue"
+    if of_tasks and model is None:
+        raise SpecError(f"the suite {suite} needs --model DIR, an encoder's folder or hub name, got none; name one")
+    given = [option for option, value in (("--model", model), ("--data", data)) if value is not None]
+    if given and not of_tasks:
+        raise SpecError(f"{' and '.join(given)} belong to the suite glue, got the suite {suite}; leave that out")
+
+
 def _with_cell(
     suite: "Suite | TaskSuite", scale: "ScaleName", model: str | None, data: Path | None
 ) -> "tuple[Suite | TaskSuite, CellFunction]":
     """The suite, and the function that computes its cells: networks' own, or that of real checkpoints."""
     from .. import experiments  # noqa: PLC0415
 
-    if not isinstance(suite, experiments.TaskSuite):
-        given = [option for option, value in (("--model", model), ("--data", data)) if value is not None]
-        if given:
-            raise SpecError(f"{' and '.join(given)} are for the suite glue, got the suite {suite.name}; leave them out")
+    if not isinstance(suite, experiments.TaskSuite) or model is None:
         return suite, experiments.cell
-    if model is None:
-        raise SpecError(
-            f"the suite {suite.name} needs --model DIR, an encoder's folder or hub name, got none; name one"
-        )
     from ..hf.extra import need_hf  # noqa: PLC0415
 
     need_hf()
