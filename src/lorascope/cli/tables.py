@@ -120,9 +120,9 @@ def print_predictions(console: "Console", table: "pl.DataFrame", suite: str, cel
         "\nRank predicted from the full fine-tune, and rank that training takes; means over seeds", markup=False
     )
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    kept = f"with {KEPT:.0%}\nof the gain,"
-    for name in ("task", "head\nalone", "all\nweights", "gain,\npoints", "predicted\nrank", f"{kept} trained",
-                 f"{kept} extracted"):  # fmt: skip
+    kept = f"{KEPT:.0%} of\nthe gain"
+    for name in ("task", "head\nalone", "all\nweights", "gain,\npoints", "predicted\nrank", f"trained,\n{kept}",
+                 f"extracted,\n{kept}"):  # fmt: skip
         shown.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
     for one in told:
         ranks = [one.least(one.trained), one.least(one.extracted)]

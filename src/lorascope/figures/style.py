@@ -42,14 +42,12 @@ METHODS: Mapping[str, str] = {
     "last-layers": "last layers tuned",
     "full": "all weights tuned",
     "biases": "biases alone tuned",
-    "extracted": "extracted from all weights tuned",
 }
 _OWN: Mapping[str, LineStyle] = {
     "gradient (Adam LoRA)": LineStyle("#000000", "--", "o"),
     "the paper's construction": LineStyle("#cc79a7", ":", "v", size=7),
     "stable (ours)": LineStyle("#009e73", (0, (6, 1.5, 1, 1.5)), "^", size=5),
     "refined (ours)": LineStyle("#0072b2", "-", "s", filled=True, size=3.8),
-    "extracted from all weights tuned": LineStyle("#0072b2", "-", "s", filled=True, size=3.8),
     "last layers tuned": LineStyle("#d55e00", "-", "D", filled=True, size=4),
     "all weights tuned": LineStyle("#e69f00", "-", "*", filled=True, size=9),
     "biases alone tuned": LineStyle("#56b4e9", "-", "P", filled=True, size=7),
