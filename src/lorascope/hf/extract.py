@@ -22,7 +22,7 @@ from .factors import Factors
 from .functional import Compared, Functional
 from .pairs import LeftOut, Models, Pair, open_models
 from .profiles import MAX_RANKS, Profile
-from .stages import distilled, truncated
+from .stages import joined, truncated
 from .style import Style
 from .texts import read_texts
 from .work import Work, dtype_of, open_work, publish
@@ -45,7 +45,7 @@ class Extracted:
         parameters: entries of all A and B.
         whole: entries of what is carried whole.
         error: relative Frobenius error of all matrices together.
-        weighted_error: the same under the calibration's weights, before any distillation; None without.
+        weighted_error: the same under the calibration's weights, before gains and distillation; None without.
         bytes: of the weights' file; of a dry run, what it would be.
         max_lora_rank: what vLLM has to be told; None above what it can.
         functional: outputs compared, or why they were not; None after a dry run.
@@ -168,17 +168,16 @@ def _found(
 ) -> tuple[list[Factors], tuple[str, ...], Compared]:  # fmt: skip
     """The factors, how they were found in words, and on what their outputs are to be compared."""
     if calibration is None:
-        found = truncated(choice, budget, profile, work, None, device, _part(told, _OPENED, _WRITTEN))
+        found = truncated(models, choice, budget, profile, work, None, device, _part(told, _OPENED, _WRITTEN))
         return found, (), Compared()
     batches = read_texts(calibration, [models.tuned.folder, models.base.folder], BATCH)
-    begun, ended = (0.3, 0.5) if steps else (0.5, _WRITTEN)
+    begun, ended = (0.25, 0.4) if steps else (0.4, 0.7)
     weights = calibrate(models, choice, batches, work.folder, device, _part(told, _OPENED, begun))
-    found = truncated(choice, budget, profile, work, weights, device, _part(told, begun, ended))
+    found = truncated(models, choice, budget, profile, work, weights, device, _part(told, begun, ended))
     texts = sum(len(batch["input_ids"]) for batch in batches)
     notes = [f"Weighted by {texts} calibration texts, ranks where they do most for their entries."]
-    if steps:
-        found, note = distilled(models, choice, found, work, batches, steps, device, _part(told, ended, _WRITTEN))
-        notes.append(note)
+    found, note = joined(models, choice, found, work, weights, batches, steps, device, _part(told, ended, _WRITTEN))
+    notes.append(note)
     return found, tuple(notes), Compared(batches, "the calibration texts")
 
 

@@ -1,15 +1,14 @@
 """What a model sends into each of its matrices, and how its output feels what comes out of them."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..shapes import Float
-from .cotangents import cotangents, output_of
+from .passes import Inputs, Seen, run_back
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,8 +17,6 @@ __all__ = ["Moments", "measure_moments", "moment_bytes"]
 
 FULL = 16384
 """Sides up to which the whole second moment is kept; beyond, its diagonal."""
-
-Inputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,6 @@ class _Sums:
     right: Tensor
     mean: Tensor | None
     rows: int = 0
-    passes: int = 0
 
 
 def moment_bytes(shape: Sequence[int]) -> int:
@@ -89,58 +85,19 @@ def measure_moments(
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for index, batch in enumerate(batches):
-        with ExitStack() as hooks, torch.enable_grad():
-            state = _Batch(batch)
-            for name in modules:
-                handle = model.get_submodule(name).register_forward_hook(_hook(name, state, sums))
-                hooks.callback(handle.remove)
-            output = output_of(model(**batch), batch)
-            # no graph where none of the modules lies on the way to the output
-            directions = cotangents(output, generator) if output.value.requires_grad else []
-            for number, direction in enumerate(directions):
-                state.first = number == 0
-                output.value.backward(direction, retain_graph=number + 1 < len(directions))
+        run_back(model, modules, batch, generator, lambda seen: _add(sums, seen))
         texts += next(iter(batch.values())).shape[0]
         if progress is not None:
             progress((index + 1) / len(batches))
-    return {name: _moments(found, texts) for name, found in sums.items() if found.passes}
+    return {name: _moments(found, texts) for name, found in sums.items()}
 
 
-@dataclass
-class _Batch:
-    """What the hooks of one batch share."""
-
-    inputs: Inputs
-    first: bool = True
-
-    def unpadded(self, value: Tensor, trailing: int) -> Tensor:
-        """Positions as rows: (batch, seq, ...) without the padding."""
-        mask = self.inputs.get("attention_mask")
-        if mask is not None and value.shape[: value.dim() - trailing] == mask.shape:
-            return value[mask.bool()]
-        return value.reshape(-1, *value.shape[value.dim() - trailing :])
-
-
-def _hook(name: str, state: _Batch, sums: dict[str, _Sums]) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
-    def after(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-        given = arguments[0].detach()
-        if not output.requires_grad:
-            # the first on the way: the graph begins here; a copy, for what follows may write into it
-            output = output.detach().requires_grad_().clone()
-
-        def back(gradient: Tensor) -> None:
-            found = sums.setdefault(name, _empty(module, given, gradient))
-            rows = state.unpadded(gradient, 1)
-            if state.first:
-                _add_inputs(found, module, state, given)
-            found.passes += 1
-            gradients = found.right if isinstance(module, nn.Embedding) else found.left
-            _add_squares(gradients, rows)
-
-        output.register_hook(back)
-        return output
-
-    return after
+def _add(sums: dict[str, _Sums], seen: Seen) -> None:
+    found = sums.setdefault(seen.name, _empty(seen.module, seen.given, seen.gradient))
+    if seen.direction == 0:
+        _add_inputs(found, seen)
+    gradients = found.right if isinstance(seen.module, nn.Embedding) else found.left
+    _add_squares(gradients, seen.unpadded(seen.gradient, 1))
 
 
 def _empty(module: nn.Module, given: Tensor, gradient: Tensor) -> _Sums:
@@ -154,13 +111,13 @@ def _empty(module: nn.Module, given: Tensor, gradient: Tensor) -> _Sums:
     return _Sums(square(gradient.shape[-1]), square(given.shape[-1]), mean)
 
 
-def _add_inputs(found: _Sums, module: nn.Module, state: _Batch, given: Tensor) -> None:
-    if isinstance(module, nn.Embedding):
-        ids = state.unpadded(given, 0)
+def _add_inputs(found: _Sums, seen: Seen) -> None:
+    if isinstance(seen.module, nn.Embedding):
+        ids = seen.unpadded(seen.given, 0)
         found.left += torch.bincount(ids.flatten(), minlength=len(found.left))
         found.rows += ids.numel()
         return
-    rows = state.unpadded(given, 1)
+    rows = seen.unpadded(seen.given, 1)
     found.rows += len(rows)
     assert found.mean is not None
     found.mean += rows.sum(dim=0, dtype=torch.float64)

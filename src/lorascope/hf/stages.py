@@ -6,12 +6,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..errors import SpecError
 from .allocate import allocate, allocate_for_error
+from .both import bytes_of_both, load_both
 from .budget import Budget, rank_for_error, sides
 from .calibration import Calibration
 from .choose import Choice
 from .factors import Factors, cut, factorise, settled
+from .gains import fit_gains
+from .head_factors import fit_heads
 from .pairs import Models, Pair
+from .passes import Inputs
 from .profiles import MAX_RANKS, Profile
 from .ranks import matrix_rows
 from .refine import refine
@@ -19,7 +24,7 @@ from .style import Style
 from .work import Work
 from .write import write_files
 
-__all__ = ["distilled", "truncated"]
+__all__ = ["joined", "truncated"]
 
 Progress = Callable[[float, str], None]
 SPREAD = 4
@@ -29,6 +34,7 @@ MOST = MAX_RANKS[-1]
 
 
 def truncated(
+    models: Models,
     choice: Choice,
     budget: Budget,
     profile: Profile,
@@ -40,9 +46,11 @@ def truncated(
     """Factors of every matrix within a budget; what an earlier run left is taken up.
 
     Without a calibration all matrices have one rank. With it, the truncations are the best under its weights, and the
-    ranks go where they do most for their entries; matrices that it does not weigh keep the uniform rank.
+    ranks go where they do most for their entries; matrices that it does not weigh keep the uniform rank. Then values
+    and outputs of each attention are fitted to their heads' products, unless an error was asked for of each difference.
 
     Args:
+        models: base and tuned.
         choice: what is carried.
         budget: how much.
         profile: who will load it.
@@ -55,22 +63,47 @@ def truncated(
         SpecError: a budget that cannot be met.
     """
     pairs = choice.factors
+
+    def part(share: float, what: str) -> None:
+        progress(0.8 * share, what)
+
     if calibration is None:
-        most = [_uniform(pairs, budget)] * len(pairs)
-        return list(_factors(pairs, most, work, None, device, progress))
-    weighed = [calibration.has(pair) for pair in pairs]
-    rest = [pair for pair, known in zip(pairs, weighed, strict=True) if not known]
+        rank = _uniform(pairs, budget)
+        found = list(_factors(pairs, [rank] * len(pairs), work, None, device, part))
+        short = [factors.rank == rank < min(pair.shape[-2:]) for pair, factors in zip(pairs, found, strict=True)]
+    else:
+        found, short = _weighted(choice, budget, profile, work, calibration, device, part)
+    if budget.max_error is not None:
+        return found
+    return fit_heads(
+        models, pairs, found, short, work, calibration, lambda share, what: progress(0.8 + 0.2 * share, what)
+    )
+
+
+def _weighted(
+    choice: Choice,
+    budget: Budget,
+    profile: Profile,
+    work: Work,
+    calibration: Calibration,
+    device: str,
+    progress: Progress,
+) -> tuple[list[Factors], list[bool]]:
+    """The best under weights, and which of them the budget cut short."""
+    pairs = choice.factors
+    both = [(pair, calibration.has(pair)) for pair in pairs]
+    rest = [pair for pair, has in both if not has]
     uniform = _uniform(rest, budget) if budget.max_error is not None and rest else budget.uniform(pairs)
-    caps = [
-        _cap(budget, uniform, pair, profile) if known else uniform for pair, known in zip(pairs, weighed, strict=True)
+    caps = [_cap(budget, uniform, pair, profile) if has else uniform for pair, has in both]
+    known = [
+        _Known(each.values, each.total, each.weighted)
+        for each in _factors(pairs, caps, work, calibration, device, lambda share, what: progress(0.8 * share, what))
     ]
-    most = _factors(pairs, caps, work, calibration, device, lambda share, what: progress(0.9 * share, what))
-    known = [_Known(each.values, each.total, each.weighted) for each in most]
     # a bias is carried beside factors only, so its matrix has rank 1 at least
     ranks = _allocated(pairs, known, budget, uniform, [int(pair.module in calibration.centred) for pair in pairs])
     made: list[Factors] = []
     for index, (pair, rank) in enumerate(zip(pairs, ranks, strict=True)):
-        progress(0.9 + 0.1 * index / len(pairs), pair.name)
+        progress(0.8 + 0.2 * index / len(pairs), pair.name)
         kept = work.load(index, "settled")
         if kept is None:
             whole = work.load(index)
@@ -80,7 +113,9 @@ def truncated(
                 kept = settled(pair, kept, calibration.mean(pair))
             work.save(index, kept, "settled")
         made.append(kept)
-    return made
+    short = [rank < len(each.values) or rank == cap < min(pair.shape[-2:])
+             for pair, each, rank, cap in zip(pairs, known, ranks, caps, strict=True)]  # fmt: skip
+    return made, short
 
 
 @dataclass(frozen=True)
@@ -148,24 +183,67 @@ def _allocated(
     return ranks
 
 
-def distilled(
-    models: Models, choice: Choice, found: Sequence[Factors], work: Work, batches: Sequence[dict[str, Tensor]],
-    steps: int, device: str, progress: Progress,
+def joined(
+    models: Models, choice: Choice, found: Sequence[Factors], work: Work, calibration: Calibration,
+    batches: Sequence[Inputs], steps: int, device: str, progress: Progress,
 ) -> tuple[list[Factors], str]:  # fmt: skip
-    """The factors trained against the tuned model, their residuals measured; and what that came to, in words."""
-    kept = [work.load(index, "refined") for index in range(len(found))]
-    note = work.folder / "refined.txt"
+    """The factors fitted together to what the tuned model says on texts, residuals measured; and how that went.
+
+    Args:
+        models: base and tuned.
+        choice: what is carried.
+        found: factors of each matrix by itself.
+        work: where the result is kept.
+        calibration: means of the inputs.
+        batches: tokens.
+        steps: of distillation, after the gains were fitted.
+        device: where both models run.
+        progress: called with the share done and a few words.
+
+    Raises:
+        SpecError: steps were asked for, but both models do not fit into the memory.
+    """
+    note = work.folder / "joined.txt"
     if note.is_file():
+        kept = [work.load(index, "joined") for index in range(len(found))]
         return [factors for factors in kept if factors is not None], note.read_text()
+    room = _room(models, device)
+    if room and steps:
+        raise SpecError(f"--refine needs {room}; leave it out, or name a --device that has the room")
+    if room:
+        return list(found), f"Gains were not fitted: {room}."
     start = work.folder / "start"
     largest = max((factors.rank for factors in found), default=1)
     write_files(start, models, choice, found, Style("peft", torch.float32, "start", max(largest, 1)))
-    refined = refine(models, choice, found, start, batches, steps, device, progress)
-    made: list[Factors] = []
-    for index, (pair, factors) in enumerate(zip(choice.factors, refined.factors, strict=True)):
-        measured = replace(settled(pair, factors, None), shift=factors.shift)
-        work.save(index, measured, "refined")
-        made.append(measured)
-    told = f"{refined.steps} steps of distillation took their KL from {refined.before:.4g} to {refined.after:.4g}."
+    both = load_both(models, choice, start, batches, device)
+    before = both.divergence()
+    means = [calibration.mean(pair) for pair in choice.factors]
+    part = 0.2 if steps else 1.0
+    made = fit_gains(both, choice, found, means, lambda share, what: progress(part * share, what))
+    fitted = both.divergence()
+    told = f"Gains fitted to all directions together took their KL from {before:.4g} to {fitted:.4g}."
+    if steps:
+        trained = refine(both, choice, made, steps, lambda share, what: progress(0.2 + 0.8 * share, what))
+        after = both.divergence()
+        if after < fitted:
+            made = trained
+            told += f" {steps} steps of distillation took it to {after:.4g}."
+        else:
+            told += f" {steps} steps of distillation made it no smaller and were dropped."
+    shifts = {pair.module: both.biases[pair.module].cpu() - pair.tuned() for pair in choice.biases}
+    for index, (pair, factors) in enumerate(zip(choice.factors, made, strict=True)):
+        shift = None if means[index] is None else shifts.get(pair.module)
+        made[index] = replace(settled(pair, factors, None), shift=shift)
+        work.save(index, made[index], "joined")
     note.write_text(told)
     return made, told
+
+
+def _room(models: Models, device: str) -> str:
+    """What both models lack in memory, in words; empty where they fit."""
+    from psutil import virtual_memory  # noqa: PLC0415
+
+    needed, free = bytes_of_both(models), virtual_memory().available
+    if device != "cpu" or needed <= free:
+        return ""
+    return f"both models in memory, {needed / 1e9:.1f} GB in float32, where {free / 1e9:.1f} GB are free"
