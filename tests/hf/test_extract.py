@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,7 +64,10 @@ def test_a_low_rank_leaves_what_the_best_approximation_leaves(case, tmp_path):
     given, have = (dict(model.named_parameters()) for model in (tiny.make(case), tiny.tune(tiny.make(case))))
     for row in found.rows:
         values = torch.linalg.svdvals((have[row.name] - given[row.name]).detach().double())
-        assert row.residual == pytest.approx(float(values[..., 4:].norm()), rel=2e-3, abs=1e-6)
+        least = float(values[..., 4:].norm())
+        # values and outputs are fitted to their heads' products, which costs each of them a little
+        of_heads = any(name in row.name for name in (".v", ".value", "o_proj", "attention.output", ".o.", ".out"))
+        assert least * (1 - 2e-3) - 1e-6 <= row.residual <= least * (1.2 if of_heads else 1 + 2e-3) + 1e-6
         assert row.rank == min(4, values.shape[-1])
     assert {key for key in tensors(tmp_path / "out") if key.endswith("norm.weight")} or case in {"gpt2", "bert", "vit"}
 
@@ -154,12 +158,14 @@ def check_rules(config, tensors, profile):
     assert not config.get("use_dora")
     assert not config.get("target_parameters")
     assert set(config.get("modules_to_save", [])) <= ({"classifier", "score"} if profile == "vllm" else set())
-    assert config["r"] <= 512
+    assert max(config["r"], *config["rank_pattern"].values(), 0) <= 512
     factors = {key: value for key, value in tensors.items() if ".lora_" in key}
-    ranks = {value.shape[0] for key, value in factors.items() if ".lora_A" in key or ".lora_embedding_A" in key}
-    assert ranks == {config["r"]} == {config["lora_alpha"]}  # one scale, whichever rule the runtime has
-    assert not config["rank_pattern"]
-    assert not config["alpha_pattern"]
+    for key, value in factors.items():
+        if ".lora_A" in key or ".lora_embedding_A" in key:
+            name, rank = key.split(".lora_")[0].removeprefix("base_model.model."), value.shape[0]
+            assert rank <= config["r"]
+            scales = {rule(config, name, rank) for rule in READ_BY[profile]}
+            assert len(scales) == 1  # whichever version reads it
     rest = tensors.keys() - factors.keys()
     assert all(key.split(".")[-2] in {"classifier", "score"} for key in rest) if profile == "vllm" else not rest
     assert not any(key.endswith("lora_B.bias") for key in tensors)
@@ -167,30 +173,57 @@ def check_rules(config, tensors, profile):
         assert not any("embedding" in key or "embed_tokens" in key for key in tensors)
 
 
+def pattern(config, which, name, default):
+    """First match wins, as PEFT looks a name up."""
+    return next((v for key, v in config[which].items() if re.match(rf"(.*\.)?({key})$", name)), default)
+
+
+def peft_scale(config, name, rank):
+    assert pattern(config, "rank_pattern", name, config["r"]) == rank
+    return pattern(config, "alpha_pattern", name, config["lora_alpha"]) / rank
+
+
+def old_vllm_scale(config, name, rank):
+    return config["lora_alpha"] / config["r"]
+
+
+def llamacpp_scale(config, name, rank):
+    return config["lora_alpha"] / rank
+
+
+READ_BY = {"vllm": (peft_scale, old_vllm_scale), "llamacpp": (peft_scale, llamacpp_scale)}
+
+
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("bias", "lora_only"), ("lora_bias", True), ("rank_pattern", {"q_proj": 2}), ("lora_alpha", 7), ("r", 4),
-     ("modules_to_save", ["lm_head"]), ("target_parameters", ["experts.down_proj"])],
+    ("profile", "key", "value"),
+    [("vllm", "bias", "lora_only"), ("vllm", "lora_bias", True), ("vllm", "rank_pattern", {"q_proj": 2}),
+     ("vllm", "lora_alpha", 7), ("vllm", "r", 4), ("vllm", "modules_to_save", ["lm_head"]),
+     ("vllm", "target_parameters", ["experts.down_proj"]), ("vllm", "alpha_pattern", {}),
+     ("llamacpp", "alpha_pattern", {"k_proj": 16}), ("llamacpp", "rank_pattern", {})],
 )  # fmt: skip
-def test_a_broken_rule_is_seen(key, value, tmp_path):
+def test_a_broken_rule_is_seen(profile, key, value, tmp_path):
     base, tuned = tiny.pair("qwen2", tmp_path)
-    extract(base, tuned, tmp_path / "out", rank=8, profile="vllm")
+    extract(base, tuned, tmp_path / "out", rank=20, profile=profile)
     with pytest.raises(AssertionError):
-        check_rules({**config(tmp_path / "out"), key: value}, tensors(tmp_path / "out"), "vllm")
+        check_rules({**config(tmp_path / "out"), key: value}, tensors(tmp_path / "out"), profile)
 
 
-def test_a_padded_adapter_is_the_same(tmp_path):
-    """Mixed ranks: key and value have 16 rows, the rest get 20; PEFT reads both ways alike."""
+@pytest.mark.parametrize("profile", ["vllm", "llamacpp"])
+def test_mixed_ranks_are_the_same_in_every_profile(profile, tmp_path):
+    """Key and value have 16 rows, the rest get 20."""
     base, tuned = tiny.pair("qwen2", tmp_path)
-    only = {"modules": "proj"}
-    extract(base, tuned, tmp_path / "peft", rank=20, exclude="norm|embed|lm_head", **only)
-    extract(base, tuned, tmp_path / "vllm", rank=20, profile="vllm", exclude="norm|embed|lm_head", **only)
+    only = {"modules": "proj", "exclude": "norm|embed|lm_head"}
+    extract(base, tuned, tmp_path / "peft", rank=20, **only)
+    extract(base, tuned, tmp_path / "other", rank=20, profile=profile, **only)
     assert config(tmp_path / "peft")["rank_pattern"]
-    mixed, padded = tensors(tmp_path / "peft"), tensors(tmp_path / "vllm")
-    for key in padded:
+    model = tiny.logits(reloaded("qwen2", base, tmp_path / "other"), "qwen2")
+    mixed, other = tensors(tmp_path / "peft"), tensors(tmp_path / "other")
+    for key in other:
         if key.endswith("lora_A.weight"):
-            other = key.replace("lora_A", "lora_B")
-            assert torch.allclose(padded[other] @ padded[key], mixed[other] @ mixed[key], atol=1e-7)
+            beside, rank = key.replace("lora_A", "lora_B"), other[key].shape[0]
+            scale = 20 / rank if profile == "llamacpp" else 1.0
+            assert torch.allclose(scale * other[beside] @ other[key], mixed[beside] @ mixed[key], atol=1e-7)
+    assert torch.isfinite(model).all()
 
 
 def test_budgets(tmp_path):
@@ -245,7 +278,7 @@ def test_killed_and_run_again(tmp_path):
     program = (
         "import sys, time; from pathlib import Path; from lorascope.hf import extract as module;"
         "import lorascope.hf.work as work; save = work.Work.save;"
-        "slow = lambda self, index, factors: (save(self, index, factors), time.sleep(0.2));"
+        "slow = lambda self, index, factors, *stage: (save(self, index, factors, *stage), time.sleep(0.2));"
         "work.Work.save = slow; module(sys.argv[1], sys.argv[2], Path(sys.argv[3]), rank=4)"
     )
     process = subprocess.Popen([sys.executable, "-c", program, base, tuned, tmp_path / "out"])
@@ -275,9 +308,10 @@ def test_killed_and_run_again(tmp_path):
 
 def test_another_question_starts_anew(tmp_path):
     work = open_work(tmp_path / "out", {"rank": 4})
-    work.save(0, Factors(torch.ones(1, 3), torch.ones(2, 1), 1.0, 0.5, 0.1))
+    work.save(0, Factors(torch.ones(1, 3), torch.ones(2, 1), 1.0, 0.5, 0.1, torch.ones(1), 1.5, True, torch.ones(2)))
     again = open_work(tmp_path / "out", {"rank": 4}).load(0)
-    assert (again.norm, again.residual, again.floor) == (1.0, 0.5, 0.1)
+    assert (again.norm, again.residual, again.floor, again.total, again.weighted) == (1.0, 0.5, 0.1, 1.5, True)
+    assert again.shift.tolist() == [1.0, 1.0]
     assert open_work(tmp_path / "out", {"rank": 8}).load(0) is None
 
 

@@ -99,3 +99,27 @@ def logits(model, case):
 def copy(folder, to):
     shutil.copytree(folder, to)
     return str(to)
+
+
+def tokenizer(folder):
+    """Words `w0` to `w95` as tokens 4 to 99, saved where a model of 100 tokens lies."""
+    from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415
+
+    words = ["[BOS]", "[EOS]", "[PAD]", "[UNK]", *(f"w{index}" for index in range(96))]
+    made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="[BOS]", eos_token="[EOS]", pad_token="[PAD]", unk_token="[UNK]"
+    )
+    fast.save_pretrained(folder)
+
+
+def texts(file, count=40, seed=3):
+    """Lines of three to twelve random words."""
+    generator = torch.Generator().manual_seed(seed)
+    lines = []
+    for _ in range(count):
+        length = int(torch.randint(3, 13, (), generator=generator))
+        lines.append(" ".join(f"w{int(torch.randint(0, 96, (), generator=generator))}" for _ in range(length)))
+    file.write_text("\n".join(lines) + "\n")
+    return file

@@ -25,8 +25,20 @@ def extract(
     rank: Annotated[int | None, typer.Option(metavar="R", help="Of every matrix; default: at most 64.")] = None,
     params: Annotated[int | None, typer.Option(metavar="N", help="Entries of all A and B at most.")] = None,
     max_error: Annotated[
-        float | None, typer.Option(metavar="E", help="Relative Frobenius error of all differences together.")
+        float | None,
+        typer.Option(
+            metavar="E", help="Relative Frobenius error of all differences together; weighted with --calibration."
+        ),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="One text a line: weigh errors, and spread the ranks, by what matters on them."
+        ),
+    ] = None,
+    refine: Annotated[
+        int, typer.Option(metavar="STEPS", min=0, help="Train the factors against TUNED on the calibration texts.")
+    ] = 0,
     modules: Annotated[
         str | None, typer.Option(metavar="RE", help="Regular expression: only modules whose names match.")
     ] = None,
@@ -53,8 +65,9 @@ def extract(
 
     with bar("Extracting") as progress:
         found = hf.extract(
-            base, tuned, out, rank=rank, parameters=params, max_error=max_error, modules=modules, exclude=exclude,
-            profile=profile, dtype=dtype, base_name=base_name, device=device, dry_run=dry_run, progress=progress,
+            base, tuned, out, rank=rank, parameters=params, max_error=max_error, calibration=calibration,
+            refine_steps=refine, modules=modules, exclude=exclude, profile=profile, dtype=dtype, base_name=base_name,
+            device=device, dry_run=dry_run, progress=progress,
         )  # fmt: skip
     _print(Console(highlight=False), found, None if dry_run else out)
 
@@ -83,10 +96,13 @@ def _print(console: "Console", found: "Extracted", out: Path | None) -> None:
     ranks = [row.rank for row in found.rows]
     console.print(
         f"{len(ranks)} matrices, ranks {min(ranks, default=0)} to {max(ranks, default=0)}, relative error of all "
-        f"together {found.error:.4g}; {found.parameters:,} parameters in A and B, {found.whole:,} carried whole; "
+        f"together {found.error:.4g}{_weighted(found)}; {found.parameters:,} parameters in A and B, "
+        f"{found.whole:,} carried whole; "
         f"{found.bytes / 1e6:.3g} MB; vLLM needs --max-lora-rank {found.max_lora_rank or 'beyond what it takes'}.",
         soft_wrap=True,
     )
+    for line in found.told:
+        console.print(line, soft_wrap=True, markup=False)
     for entry in found.left_out[:_SHOWN]:
         console.print(f"Left out: {entry.name}: {entry.reason}", soft_wrap=True, markup=False)
     if len(found.left_out) > _SHOWN:
@@ -98,3 +114,7 @@ def _print(console: "Console", found: "Extracted", out: Path | None) -> None:
     elif outputs is not None:
         console.print(f"Outputs compared: {outputs.inputs}.", soft_wrap=True)
     console.print("Nothing written: a dry run." if out is None else f"Adapter: {out}", soft_wrap=True, markup=False)
+
+
+def _weighted(found: "Extracted") -> str:
+    return "" if found.weighted_error is None else f" (weighted {found.weighted_error:.4g})"

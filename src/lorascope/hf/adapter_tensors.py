@@ -10,12 +10,15 @@ from torch import Tensor
 
 from .adapter_files import PREFIX
 from .pairs import Pair
-from .profiles import Profile
+from .style import Style
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Contents", "config_of", "factor_tensors", "task_of"]
+__all__ = ["CLASSIFIERS", "Contents", "config_of", "factor_tensors", "task_of"]
+
+CLASSIFIERS = frozenset({"SEQ_CLS", "TOKEN_CLS"})
+"""Tasks for which PEFT carries the head whole, whether or not it changed."""
 
 
 @dataclass
@@ -82,34 +85,35 @@ def task_of(model: "PreTrainedModel") -> str | None:
     return next((task for task, known in mappings.items() if known.get(type(model.config), None) is type(model)), None)
 
 
-def config_of(
-    contents: Contents, model: "PreTrainedModel", base_name: str, profile: Profile, rank: int
-) -> dict[str, Any]:
+def config_of(contents: Contents, model: "PreTrainedModel", how: Style) -> dict[str, Any]:
     """adapter_config.json.
+
+    Every matrix keeps its own rank. PEFT reads all profiles alike; vLLM's versions agree where alpha is the rank, and
+    llama.cpp knows one alpha for all, which the factors then take into account.
 
     Args:
         contents: what the adapter holds.
         model: of the tuned model's class.
-        base_name: what the loader looks up.
-        profile: peft keeps each module's rank; the others pad to one rank, which every version of theirs reads alike.
-        rank: the largest.
+        how: in which way it is written.
     """
+    rank = how.rank
     names = [name for module in contents.ranks for name in (module, *contents.tied.get(module, ()))]
     mixed = {
         re.escape(name): value
         for module, value in contents.ranks.items()
         for name in (module, *contents.tied.get(module, ()))
-        if value != rank and profile == "peft"
+        if value != rank
     }
+    task = task_of(model)  # for classifiers PEFT asks for the head itself, which llama.cpp's converter refuses
     config: dict[str, Any] = {
         "peft_type": "LORA",
-        "task_type": task_of(model),
-        "base_model_name_or_path": base_name,
+        "task_type": None if how.profile == "llamacpp" and task in CLASSIFIERS else task,
+        "base_model_name_or_path": how.base_name,
         "r": rank,
         "lora_alpha": rank,
         "target_modules": names,
         "rank_pattern": mixed,
-        "alpha_pattern": dict(mixed),
+        "alpha_pattern": {} if how.profile == "llamacpp" else dict(mixed),
         "bias": "lora_only" if contents.bias else "none",
         "lora_dropout": 0.0,
         "inference_mode": True,

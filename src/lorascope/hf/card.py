@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from .._version import __version__
 from .functional import Functional
 from .pairs import LeftOut, Models
 from .profiles import CANNOT, MAX_RANKS, Profile
+from .style import Style
 
 __all__ = ["Row", "card", "record"]
 
@@ -43,15 +42,15 @@ class Row:
 
 
 def record(
-    rows: Sequence[Row], kept: dict[str, float], left_out: Sequence[LeftOut], functional: Functional,
-    profile: Profile, base_name: str, dtype: torch.dtype,
-) -> dict[str, Any]:  # fmt: skip
+    rows: Sequence[Row], kept: dict[str, float], left_out: Sequence[LeftOut], functional: Functional, how: Style
+) -> dict[str, Any]:
     """Everything of the card, for ``verify``."""
     return {
         "lorascope": __version__,
-        "profile": profile,
-        "base": base_name,
-        "dtype": str(dtype).removeprefix("torch."),
+        "profile": how.profile,
+        "base": how.base_name,
+        "dtype": str(how.dtype).removeprefix("torch."),
+        "told": list(how.told),
         "matrices": [asdict(row) for row in rows],
         "whole": kept,
         "left_out": [asdict(entry) for entry in left_out],
@@ -61,9 +60,10 @@ def record(
 
 def card(
     models: Models, rows: Sequence[Row], kept: dict[str, float], left_out: Sequence[LeftOut], functional: Functional,
-    profile: Profile, base_name: str, largest: int,
+    how: Style,
 ) -> str:  # fmt: skip
     """README.md of the adapter."""
+    profile, base_name, largest = how.profile, how.base_name, how.rank
     norm = math.hypot(*(row.norm for row in rows))
     error = math.hypot(*(row.residual for row in rows)) / norm if norm else 0.0
     lines = [
@@ -71,6 +71,7 @@ def card(
         f"# LoRA of a fine-tuned {base_name}", "",
         f"Extracted by lorascope {__version__} from a fine-tune of `{base_name}` ({type(models.model).__name__}).",
         f"Profile `{profile}`, largest rank {largest}, relative Frobenius error of all matrices {error:.4g}.",
+        *how.told,
         "",
         "## Load", "", *_load(models, profile, base_name, largest), "",
         "## Outputs compared", "", *_outputs(functional), "",
@@ -78,7 +79,7 @@ def card(
         "Relative Frobenius error of each difference, read back from this file.", "",
         "| matrix | rank | norm of the difference | relative error |", "|---|---|---|---|",
         *(f"| {row.name} | {row.rank} | {row.norm:.4g} | {row.relative:.4g} |" for row in rows), "",
-        f"Carried whole: {len(kept)} parameters.", "",
+        f"Carried whole: {len(kept)} parameters{_moved(kept)}.", "",
         "## What is left out", "", *_left(left_out), "",
         f"The profile `{profile}` can never carry: {'; '.join(CANNOT[profile])}.", "",
     ]  # fmt: skip
@@ -132,6 +133,11 @@ def _outputs(functional: Functional) -> list[str]:
     if functional.agreement is not None:
         told.append(f"same largest output at {functional.agreement:.1%}")
     return ["; ".join(told) + "."]
+
+
+def _moved(kept: dict[str, float]) -> str:
+    count = sum(error > 0 for error in kept.values())
+    return f", {count} of them biases that take up the mean of what the factors leave" if count else ""
 
 
 def _left(left_out: Sequence[LeftOut]) -> list[str]:

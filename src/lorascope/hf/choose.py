@@ -1,4 +1,4 @@
-"""Which parameters an adapter carries, and how; one rank for all matrices."""
+"""Which parameters an adapter carries, and how."""
 
 import re
 from collections.abc import Sequence
@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import SpecError
-from .adapter_tensors import task_of
+from .adapter_tensors import CLASSIFIERS, task_of
 from .pairs import LeftOut, Models, Pair
 from .profiles import How, Profile, how
-from .spectrum import Spectrum
 
-__all__ = ["Choice", "choose", "rank_for_error", "rank_for_parameters"]
+__all__ = ["Choice", "choose"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,9 @@ class Choice:
     unchanged: int
 
 
-def choose(models: Models, profile: Profile, modules: str | None, exclude: str | None) -> Choice:
+def choose(
+    models: Models, profile: Profile, modules: str | None, exclude: str | None, *, all_biases: bool = False
+) -> Choice:
     """Sort the parameters that changed by how a profile carries them; reads each pair once.
 
     Args:
@@ -42,6 +43,7 @@ def choose(models: Models, profile: Profile, modules: str | None, exclude: str |
         profile: peft, vllm or llamacpp.
         modules: a regular expression some part of a module's name must match; None: all.
         exclude: one that no part may match; None: none.
+        all_biases: carry those beside a changed matrix too, where the profile carries any.
 
     Raises:
         SpecError: no regular expression, or nothing that changed can be carried.
@@ -49,12 +51,7 @@ def choose(models: Models, profile: Profile, modules: str | None, exclude: str |
     wanted, unwanted = _pattern(modules, "--modules"), _pattern(exclude, "--exclude")
     weights: dict[str, How] = {pair.module: how(pair, profile)[0] for pair in models.pairs if pair.kind != "bias"}
     changed = {pair.name for pair in models.pairs if _changed(pair)}
-    # PEFT's classes for classification carry these whole whether or not they changed
-    forced = (
-        {"classifier", "score"}
-        if task_of(models.model) in {"SEQ_CLS", "TOKEN_CLS"} and profile != "llamacpp"
-        else set()
-    )
+    forced = {"classifier", "score"} if task_of(models.model) in CLASSIFIERS and profile != "llamacpp" else set()
     whole: set[str] = set()
     sorted_in: dict[How, list[Pair]] = {"factors": [], "value": [], "bias": [], "nothing": []}
     left_out: list[LeftOut] = list(models.left_out)
@@ -76,56 +73,12 @@ def choose(models: Models, profile: Profile, modules: str | None, exclude: str |
         else:
             sorted_in[way].append(pair)
     values = [pair for pair in models.pairs if pair.module in whole]
+    biases = {pair.module for pair in sorted_in["bias"]} | {pair.module for pair in sorted_in["factors"] if all_biases}
+    carried = [pair for pair in models.pairs if pair.kind == "bias" and pair.module in biases - whole]
     if not (sorted_in["factors"] or sorted_in["bias"] or any(pair.name in changed for pair in values)):
         raise SpecError(_nothing(left_out, profile))
-    return Choice(sorted_in["factors"], values, sorted_in["bias"], left_out, len(models.pairs) - len(changed))
-
-
-def rank_for_parameters(factors: Sequence[Pair], parameters: int) -> int:
-    """The largest uniform rank whose factors have at most that many entries.
-
-    Raises:
-        SpecError: not even rank 1 fits.
-    """
-    each = sum(sides(pair) for pair in factors)
-    if parameters < each:
-        raise SpecError(f"--params must be at least {each:,} (rank 1 everywhere), got {parameters:,}; ask for more")
-    return parameters // each if each else 1
-
-
-def rank_for_error(spectra: Sequence[Spectrum], error: float) -> int:
-    """The least uniform rank at which all differences together are off by at most a relative Frobenius error.
-
-    Args:
-        spectra: of every matrix; values below their floors are never kept.
-        error: relative, of all together.
-
-    Raises:
-        SpecError: rounding of the stored weights alone leaves more.
-    """
-    total = sum(spectrum.norm**2 for spectrum in spectra)
-    most = max((spectrum.rank for spectrum in spectra), default=1)
-
-    def left(rank: int) -> float:
-        return sum(max(spectrum.norm**2 - spectrum.captured(rank), 0.0) for spectrum in spectra)
-
-    low, high = 1, most
-    if left(high) > error**2 * total * (1 + 1e-9):
-        least = (left(high) / total) ** 0.5
-        raise SpecError(
-            f"--max-error must be at least {least:.3g}, got {error}: the rest is rounding of the stored weights, "
-            f"or beyond the singular values that are computed; allow more"
-        )
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if left(middle) <= error**2 * total * (1 + 1e-9) else (middle + 1, high)
-    return low
-
-
-def sides(pair: Pair) -> int:
-    """Entries of A and B together at rank 1."""
-    count = pair.shape[0] if pair.kind == "expert" else 1
-    return count * (pair.shape[-1] + pair.shape[-2])
+    carried = [pair for pair in carried if how(pair, profile)[0] == "bias"]
+    return Choice(sorted_in["factors"], values, carried, left_out, len(models.pairs) - len(changed))
 
 
 def _changed(pair: Pair) -> bool:

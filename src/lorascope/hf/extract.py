@@ -1,30 +1,37 @@
 """A fine-tune as a LoRA adapter: extracted, written, read back and compared."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import hashlib
+import math
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from ..errors import SpecError
 from .adapter_files import AdapterFiles
+from .budget import Budget, sides
+from .calibration import BATCH, calibrate
 from .card import Row
 from .checkpoint import Checkpoint
-from .choose import Choice, choose, rank_for_error, rank_for_parameters, sides
-from .factors import Factors, factorise
-from .functional import Functional
+from .choose import Choice, choose
+from .factors import Factors
+from .functional import Compared, Functional
 from .pairs import LeftOut, Models, Pair, open_models
 from .profiles import MAX_RANKS, Profile
-from .ranks import matrix_rows
+from .stages import joined, truncated
+from .style import Style
+from .texts import read_texts
 from .work import Work, dtype_of, open_work, publish
 from .write import write_adapter
 
-__all__ = ["DEFAULT_RANK", "Extracted", "extract"]
+__all__ = ["Extracted", "extract"]
 
 Progress = Callable[[float, str], None]
-DEFAULT_RANK = 64
-_OPENED = 0.1  # share of the work that finds out what changed
+_OPENED, _WRITTEN = 0.1, 0.95  # shares of the work at which it is known what changed, and the factors are there
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,11 @@ class Extracted:
         parameters: entries of all A and B.
         whole: entries of what is carried whole.
         error: relative Frobenius error of all matrices together.
+        weighted_error: the same under the calibration's weights, before gains and distillation; None without.
         bytes: of the weights' file; of a dry run, what it would be.
         max_lora_rank: what vLLM has to be told; None above what it can.
         functional: outputs compared, or why they were not; None after a dry run.
+        told: how the factors were found, in words.
     """
 
     rows: list[Row]
@@ -49,9 +58,11 @@ class Extracted:
     parameters: int
     whole: int
     error: float
+    weighted_error: float | None
     bytes: int
     max_lora_rank: int | None
     functional: Functional | None
+    told: tuple[str, ...]
 
 
 def extract(
@@ -62,6 +73,8 @@ def extract(
     rank: int | None = None,
     parameters: int | None = None,
     max_error: float | None = None,
+    calibration: Path | None = None,
+    refine_steps: int = 0,
     modules: str | None = None,
     exclude: str | None = None,
     profile: Profile = "peft",
@@ -75,14 +88,19 @@ def extract(
     """Turn a fine-tune into an adapter of its base, matrix by matrix, and prove the file by reading it back.
 
     ``B A = LR_r(W' - W)``, at one rank for all matrices, less where fewer singular values lie above the rounding of the
-    stored weights. Interrupted, it goes on where it stopped; the folder appears when it is whole.
+    stored weights. With texts, ``B A = P^-T LR_r(P^T (W' - W) L) L^-1`` where ``P P^T = E[g g^T]`` and
+    ``L L^T = E[x x^T]`` of each matrix on them, at the ranks that do most for their entries, and biases take up the
+    mean of what is left. Interrupted, it goes on where it stopped; the folder appears when it is whole.
 
     Args:
         base, tuned: folders or hub names; ``tuned`` may be an adapter's folder.
         out: the adapter's folder: new, empty, or an earlier adapter of lorascope's.
-        rank: of every matrix; or
+        rank: of every matrix, with calibration on average over their entries; or
         parameters: entries of all A and B at most; or
-        max_error: relative Frobenius error of all differences together. None of them: at most 64.
+        max_error: relative Frobenius error of all differences together, with calibration weighted. None of them: at
+            most 64.
+        calibration: a file of texts, one a line, like those the model is for.
+        refine_steps: of training the factors on them against the tuned model.
         modules, exclude: regular expressions on module names.
         profile: who will load it.
         dtype: of what is written; default the tuned model's.
@@ -96,77 +114,75 @@ def extract(
         Ranks, errors and sizes.
 
     Raises:
-        CheckpointError: models that cannot be read or do not fit.
+        CheckpointError: models that cannot be read or do not fit; texts without a tokenizer.
         SpecError: options that do not fit, or nothing to carry.
 
-    Cost O(out inp r) a matrix; memory of the largest pair and of the adapter.
+    Source: Eckart & Young 1936; the weights are K-FAC's (Martens & Grosse 2015). Cost O(out inp r) a matrix; memory of
+    the largest pair and of the adapter; with texts that of the tuned model, with refinement of both.
     """
     told = progress or _silent
-    _check(rank, parameters, max_error)
+    budget = Budget(rank, parameters, max_error)
+    if refine_steps and calibration is None:
+        raise SpecError(f"--refine {refine_steps} trains on texts; name them by --calibration")
     models = open_models(base, tuned)
     told(0.0, "what changed")
-    choice = choose(models, profile, modules, exclude)
-    most = _rank(choice, rank, parameters, max_error)
+    choice = choose(models, profile, modules, exclude, all_biases=calibration is not None)
     kind = dtype_of(dtype, _commonest([*choice.factors, *choice.values, *choice.biases]))
     asked = {
         "base": _state(models.base),
         "tuned": _state(models.tuned),
-        "rank": most,
+        "budget": asdict(budget),
+        "profile": profile,
+        "calibration": None if calibration is None else _digest(calibration),
+        "refine": refine_steps,
         "matrices": [pair.name for pair in choice.factors],
     }
-    work = None if dry_run else open_work(out, asked)
-    found: list[Factors] = []
-    total = sum(torch.Size(pair.shape).numel() for pair in choice.factors)
-    done = 0
-    for index, pair in enumerate(choice.factors):
-        told(_OPENED + (0.9 - _OPENED) * done / total, pair.name)
-        found.append(_factors(work, index, pair, most, device))
-        done += torch.Size(pair.shape).numel()
-    largest = _largest(choice, found, profile)
-    if work is None:
-        return _summary(choice, found, largest, kind, profile)
-    told(0.9, "writing and reading back")
-    name = base_name or _base_name(models)
-    ready, rows, functional = write_adapter(work, models, choice, found, kind, name, profile, largest, outputs)
-    publish(work, ready, out)
-    return _summary(choice, found, largest, kind, profile, rows, functional, out)
+    with _work(out, asked, dry_run) as work:
+        found, notes, compared = _found(models, choice, budget, profile, work, calibration, refine_steps, device, told)
+        how = Style(profile, kind, base_name or _base_name(models), _largest(choice, found, profile), notes)
+        if dry_run:
+            return _summary(choice, found, how)
+        told(0.95, "writing and reading back")
+        ready, rows, functional = write_adapter(work, models, choice, found, how, compared if outputs else None)
+        publish(work, ready, out)
+        return _summary(choice, found, how, rows, functional, out)
 
 
 def _silent(_share: float, _what: str) -> None:
     """Nobody listens."""
 
 
-def _check(rank: int | None, parameters: int | None, max_error: float | None) -> None:
-    given = [
-        name
-        for name, value in (("--rank", rank), ("--params", parameters), ("--max-error", max_error))
-        if value is not None
-    ]
-    if len(given) > 1:
-        raise SpecError(f"only one of --rank, --params and --max-error can be asked for, got {' and '.join(given)}")
-    if rank is not None and rank < 1:
-        raise SpecError(f"--rank must be at least 1, got {rank}")
-    if max_error is not None and not 0 < max_error < 1:
-        raise SpecError(f"--max-error must lie between 0 and 1, got {max_error}")
+@contextmanager
+def _work(out: Path, asked: Mapping[str, Any], dry_run: bool) -> Generator[Work]:
+    """The folder of the work; a dry run's goes away with it."""
+    if not dry_run:
+        yield open_work(out, asked)
+        return
+    with TemporaryDirectory() as name:
+        yield Work(Path(name))
 
 
-def _rank(choice: Choice, rank: int | None, parameters: int | None, max_error: float | None) -> int:
-    if parameters is not None:
-        return rank_for_parameters(choice.factors, parameters)
-    if max_error is None:
-        return rank or DEFAULT_RANK
-    generator = torch.Generator().manual_seed(0)
-    return rank_for_error([row.spectrum for pair in choice.factors for row in matrix_rows(pair, generator)], max_error)
+def _found(
+    models: Models, choice: Choice, budget: Budget, profile: Profile, work: Work, calibration: Path | None,
+    steps: int, device: str, told: Progress,
+) -> tuple[list[Factors], tuple[str, ...], Compared]:  # fmt: skip
+    """The factors, how they were found in words, and on what their outputs are to be compared."""
+    if calibration is None:
+        found = truncated(models, choice, budget, profile, work, None, device, _part(told, _OPENED, _WRITTEN))
+        return found, (), Compared()
+    batches = read_texts(calibration, [models.tuned.folder, models.base.folder], BATCH)
+    begun, ended = (0.25, 0.4) if steps else (0.4, 0.7)
+    weights = calibrate(models, choice, batches, work.folder, device, _part(told, _OPENED, begun))
+    found = truncated(models, choice, budget, profile, work, weights, device, _part(told, begun, ended))
+    texts = sum(len(batch["input_ids"]) for batch in batches)
+    notes = [f"Weighted by {texts} calibration texts, ranks where they do most for their entries."]
+    found, note = joined(models, choice, found, work, weights, batches, steps, device, _part(told, ended, _WRITTEN))
+    notes.append(note)
+    return found, tuple(notes), Compared(batches, "the calibration texts")
 
 
-def _factors(work: Work | None, index: int, pair: Pair, rank: int, device: str) -> Factors:
-    kept = None if work is None else work.load(index)
-    if kept is not None:
-        return kept
-    factors = factorise(pair, rank, device)
-    if work is not None:
-        work.save(index, factors)
-    return factors
+def _part(told: Progress, begun: float, ended: float) -> Progress:
+    return lambda share, what: told(begun + (ended - begun) * share, what)
 
 
 def _largest(choice: Choice, found: list[Factors], profile: Profile) -> int:
@@ -189,9 +205,7 @@ def _largest(choice: Choice, found: list[Factors], profile: Profile) -> int:
 def _summary(
     choice: Choice,
     found: list[Factors],
-    largest: int,
-    kind: torch.dtype,
-    profile: Profile,
+    how: Style,
     rows: list[Row] | None = None,
     functional: Functional | None = None,
     out: Path | None = None,
@@ -201,17 +215,30 @@ def _summary(
             Row(pair.name, pair.kind, pair.shape, factors.rank, factors.norm, factors.residual, factors.floor)
             for pair, factors in zip(choice.factors, found, strict=True)
         ]
-    # the profiles that pad hold every matrix at the largest rank
-    held = [largest if profile != "peft" or pair.kind == "expert" else factors.rank
-            for pair, factors in zip(choice.factors, found, strict=True) if factors.rank]  # fmt: skip
-    with_rank = [pair for pair, factors in zip(choice.factors, found, strict=True) if factors.rank]
-    parameters = sum(rank * sides(pair) for pair, rank in zip(with_rank, held, strict=True))
+    # stacked experts are held at the largest rank
+    parameters = sum(
+        (how.rank if pair.kind == "expert" else factors.rank) * sides(pair)
+        for pair, factors in zip(choice.factors, found, strict=True)
+        if factors.rank
+    )
+    # a bias is carried beside factors only: of rank 1, all zero, where there are none
+    ranked = {pair.module for pair, factors in zip(choice.factors, found, strict=True) if factors.rank}
+    beside = [pair.beside for pair in choice.biases if pair.module not in ranked and pair.beside is not None]
+    parameters += sum(sum(slot.shape) for slot in beside)
     whole = sum(torch.Size(pair.shape).numel() for pair in (*choice.values, *choice.biases))
     norm = sum(row.norm**2 for row in rows)
     error = (sum(row.residual**2 for row in rows) / norm) ** 0.5 if norm else 0.0
-    size = (parameters + whole) * kind.itemsize if out is None else (out / "adapter_model.safetensors").stat().st_size
-    needed = next((allowed for allowed in MAX_RANKS if allowed >= largest), None)
-    return Extracted(rows, choice.left_out, largest, parameters, whole, error, size, needed, functional)
+    weighed = [factors for factors in found if factors.weighted and factors.total > 0]
+    weighted = None
+    if weighed:
+        weighted = math.hypot(*(f.left_over for f in weighed)) / math.hypot(*(f.total for f in weighed))
+    size = (
+        (parameters + whole) * how.dtype.itemsize if out is None else (out / "adapter_model.safetensors").stat().st_size
+    )
+    needed = next((allowed for allowed in MAX_RANKS if allowed >= how.rank), None)
+    return Extracted(
+        rows, choice.left_out, how.rank, parameters, whole, error, weighted, size, needed, functional, how.told
+    )
 
 
 def _commonest(pairs: list[Pair]) -> torch.dtype:
@@ -231,3 +258,7 @@ def _base_name(models: Models) -> str:
     """Never a path that only this machine has."""
     name = models.base.name
     return name if not Path(name).expanduser().is_dir() else models.base.folder.resolve().name
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = [
+    "Compared",
     "Functional",
     "adapted",
     "compare",
@@ -51,6 +52,19 @@ class Functional:
     agreement: float | None = None
 
 
+@dataclass(frozen=True)
+class Compared:
+    """On what outputs are compared.
+
+    Attributes:
+        batches: inputs; None: a few random ones.
+        described: what they are, in words.
+    """
+
+    batches: Sequence[Inputs] | None = None
+    described: str = "random inputs"
+
+
 def compare(models: Models, adapter: Path, inputs: Sequence[Inputs] | None, described: str) -> Functional:
     """Load the tuned model, then the adapted base; compare what they put out.
 
@@ -79,7 +93,8 @@ def compare(models: Models, adapter: Path, inputs: Sequence[Inputs] | None, desc
         got = outputs(adapted(base, adapter), batches)
     assert before is not None
     assert got is not None
-    logits = bool(wanted[1])
+    # one output alone is no distribution
+    logits = wanted[1] and wanted[0].shape[-1] > 1
     return Functional(
         described,
         divergence(wanted[0], got[0]) if logits else None,

@@ -24,7 +24,7 @@ def read_texts(file: Path, folders: Sequence[Path], batch: int = BATCH) -> list[
 
     Raises:
         SpecError: no such file, or no text in it.
-        CheckpointError: none of the folders has a tokenizer.
+        CheckpointError: none of the folders has a tokenizer that works.
 
     Cost O(characters).
     """
@@ -46,6 +46,10 @@ def read_texts(file: Path, folders: Sequence[Path], batch: int = BATCH) -> list[
     tokenizer = AutoTokenizer.from_pretrained(home)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    if not tokenizer(texts[-1])["input_ids"]:
+        raise CheckpointError(
+            f"the tokenizer in {home} makes no tokens of a text, such as {texts[-1][:40]!r}; check it"
+        )
     parts = [texts[start : start + batch] for start in range(0, len(texts), batch)]
     return [
         dict(tokenizer(part, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")) for part in parts

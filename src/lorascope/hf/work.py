@@ -21,6 +21,7 @@ MARK = "lorascope.json"
 """In every adapter's folder that was written here: what it holds, for ``verify``."""
 
 _STATE = "state.json"
+_NUMBERS = ("norm", "residual", "floor", "total")
 
 
 @dataclass(frozen=True)
@@ -29,24 +30,29 @@ class Work:
 
     folder: Path
 
-    def path(self, index: int) -> Path:
-        return self.folder / f"matrix-{index:05d}.safetensors"
+    def path(self, index: int, stage: str) -> Path:
+        return self.folder / f"{stage}-{index:05d}.safetensors"
 
-    def load(self, index: int) -> Factors | None:
+    def load(self, index: int, stage: str = "matrix") -> Factors | None:
         """The factors that an earlier run left, or None."""
-        if not self.path(index).is_file():
+        if not self.path(index, stage).is_file():
             return None
-        with safe_open(self.path(index), framework="pt") as file:
+        with safe_open(self.path(index, stage), framework="pt") as file:
             told = file.metadata()
-            tensors = file.get_tensor("A").clone(), file.get_tensor("B").clone()
-        return Factors(*tensors, *(float.fromhex(told[key]) for key in ("norm", "residual", "floor")))
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+        norm, residual, floor, total = (float.fromhex(told[key]) for key in _NUMBERS)
+        A, B, values = (tensors[key] for key in ("A", "B", "values"))
+        return Factors(A, B, norm, residual, floor, values, total, told["weighted"] == "True", tensors.get("shift"))
 
-    def save(self, index: int, factors: Factors) -> None:
+    def save(self, index: int, factors: Factors, stage: str = "matrix") -> None:
         """Whole or absent."""
-        told = {key: float(getattr(factors, key)).hex() for key in ("norm", "residual", "floor")}
-        part = self.path(index).with_suffix(".part")
-        save_file({"A": factors.A.contiguous(), "B": factors.B.contiguous()}, part, metadata=told)
-        part.replace(self.path(index))
+        told = {key: float(getattr(factors, key)).hex() for key in _NUMBERS} | {"weighted": str(factors.weighted)}
+        tensors = {"A": factors.A.contiguous(), "B": factors.B.contiguous(), "values": factors.values.contiguous()}
+        if factors.shift is not None:
+            tensors["shift"] = factors.shift.contiguous()
+        part = self.path(index, stage).with_suffix(".part")
+        save_file(tensors, part, metadata=told)
+        part.replace(self.path(index, stage))
 
 
 def open_work(out: Path, asked: Mapping[str, Any]) -> Work:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,19 +16,18 @@ from .card import Row, card, record
 from .checkpoint import ADAPTER_CONFIG
 from .choose import Choice
 from .factors import Factors
-from .functional import Functional, compare
+from .functional import Compared, Functional, compare
 from .measure import residuals
 from .pairs import Models, Pair
-from .profiles import Profile
+from .style import Style
 from .work import MARK, Work
 
-__all__ = ["write_adapter"]
+__all__ = ["write_adapter", "write_files"]
 
 
 def write_adapter(
-    work: Work, models: Models, choice: Choice, found: Sequence[Factors], dtype: torch.dtype, base_name: str,
-    profile: Profile, largest: int, outputs: bool = True,
-) -> tuple[Path, list[Row], Functional]:  # fmt: skip
+    work: Work, models: Models, choice: Choice, found: Sequence[Factors], how: Style, compared: Compared | None
+) -> tuple[Path, list[Row], Functional]:
     """Write everything, read it back, and write the card from what was read.
 
     Args:
@@ -36,11 +35,8 @@ def write_adapter(
         models: base and tuned.
         choice: what is carried, and how.
         found: the factors of ``choice.factors``.
-        dtype: of the factors.
-        base_name: what the adapter says its base is.
-        profile: who will load it.
-        largest: the largest rank.
-        outputs: compare them too.
+        how: in which way it is written.
+        compared: on what the outputs are; None: they are not.
 
     Returns:
         The folder, the rows as measured, and the outputs compared.
@@ -49,37 +45,40 @@ def write_adapter(
         CheckpointError: the file does not hold what was put into it.
     """
     ready = work.folder / "adapter"
-    shutil.rmtree(ready, ignore_errors=True)
-    ready.mkdir()
-    tensors, contents = _tensors(choice, found, dtype, profile, largest)
-    save_file(tensors, ready / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-    config = config_of(contents, models.model, base_name, profile, largest)
-    (ready / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    rows, kept = _read_back(models, choice, found, ready, dtype)
-    if not outputs:
+    shifts = {pair.module: factors.shift for pair, factors in zip(choice.factors, found, strict=True)}
+    write_files(ready, models, choice, found, how)
+    rows, kept = _read_back(models, choice, found, ready, how.dtype, shifts)
+    if compared is None:
         functional = Functional("not run: not asked for; every matrix was read back")
-    elif profile != "peft":
-        functional = Functional(f"not run: {profile} is not at hand; every matrix was read back")
     else:
-        functional = compare(models, ready, None, "random inputs")
-    told = record(rows, kept, choice.left_out, functional, profile, base_name, dtype)
+        functional = compare(models, ready, compared.batches, compared.described)
+    told = record(rows, kept, choice.left_out, functional, how)
     (ready / MARK).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
-    (ready / "README.md").write_text(card(models, rows, kept, choice.left_out, functional, profile, base_name, largest))
+    (ready / "README.md").write_text(card(models, rows, kept, choice.left_out, functional, how))
     (ready / ADAPTER_WEIGHTS).chmod((ready / MARK).stat().st_mode)  # safetensors keeps it to its owner
     return ready, rows, functional
 
 
-def _tensors(
-    choice: Choice, found: Sequence[Factors], dtype: torch.dtype, profile: Profile, largest: int
-) -> tuple[dict[str, Tensor], Contents]:
+def write_files(folder: Path, models: Models, choice: Choice, found: Sequence[Factors], how: Style) -> None:
+    """The two files that a loader reads, in a folder made anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    tensors, contents = _tensors(choice, found, how)
+    save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    config = config_of(contents, models.model, how)
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _tensors(choice: Choice, found: Sequence[Factors], how: Style) -> tuple[dict[str, Tensor], Contents]:
     contents = Contents()
-    tensors = _matrices(choice, found, dtype, None if profile == "peft" else largest, largest, contents)
+    tensors = _matrices(choice, found, how, contents)
+    shifts = {pair.module: factors.shift for pair, factors in zip(choice.factors, found, strict=True)}
     for pair in choice.biases:
         contents.bias = True
-        tensors[f"{PREFIX}{pair.module}.base_layer.bias"] = pair.tuned(pair.tuned_dtype)
+        tensors[f"{PREFIX}{pair.module}.base_layer.bias"] = _bias(pair, shifts.get(pair.module))
         if pair.module not in contents.ranks:
             # PEFT carries a bias beside factors only: rank 1, all zero
-            _add_zero(tensors, contents, pair, dtype)
+            _add_zero(tensors, contents, pair, how.dtype)
     for pair in choice.values:
         for name in (pair.name, *pair.slot.tied):
             tensors[PREFIX + name] = pair.tuned(pair.tuned_dtype)
@@ -90,23 +89,30 @@ def _tensors(
     return tensors, contents
 
 
-def _matrices(
-    choice: Choice, found: Sequence[Factors], dtype: torch.dtype, padded: int | None, largest: int, contents: Contents
-) -> dict[str, Tensor]:
-    """The factors' tensors; all at one rank where they are to be padded, and experts always."""
+def _bias(pair: Pair, shift: Tensor | None) -> Tensor:
+    """A bias as it is carried: the tuned one, and the mean of what the factors of its matrix leave."""
+    if shift is None:
+        return pair.tuned(pair.tuned_dtype)
+    return (pair.tuned(torch.float64) + shift).to(pair.tuned_dtype)
+
+
+def _matrices(choice: Choice, found: Sequence[Factors], how: Style, contents: Contents) -> dict[str, Tensor]:
+    """The factors' tensors; stacked experts all at one rank."""
     given = [(pair, factors) for pair, factors in zip(choice.factors, found, strict=True) if factors.rank]
     for pair, _ in given:
         if pair.kind == "expert":
             contents.experts.setdefault(pair.module, []).append(pair.name)
     tensors: dict[str, Tensor] = {}
     for pair, factors in given:
-        rank, depth = padded or factors.rank, 0
+        rank, depth = factors.rank, 0
         if pair.kind == "expert":
             stacked = contents.experts[pair.module]
-            rank, depth = largest, len(stacked) - 1 - stacked.index(pair.name)
+            rank, depth = how.rank, len(stacked) - 1 - stacked.index(pair.name)
         else:
             _note(contents, pair, rank)
-        tensors.update(factor_tensors(pair, factors.A.to(dtype), factors.B.to(dtype), rank, depth))
+        # llama.cpp multiplies by alpha over this rank, whatever alpha_pattern says
+        B = factors.B * (rank / how.rank) if how.profile == "llamacpp" else factors.B
+        tensors.update(factor_tensors(pair, factors.A.to(how.dtype), B.to(how.dtype), rank, depth))
     return tensors
 
 
@@ -128,8 +134,9 @@ def _add_zero(tensors: dict[str, Tensor], contents: Contents, pair: Pair, dtype:
 
 
 def _read_back(
-    models: Models, choice: Choice, found: Sequence[Factors], ready: Path, dtype: torch.dtype
-) -> tuple[list[Row], dict[str, float]]:
+    models: Models, choice: Choice, found: Sequence[Factors], ready: Path, dtype: torch.dtype,
+    shifts: Mapping[str, Tensor | None],
+) -> tuple[list[Row], dict[str, float]]:  # fmt: skip
     """Residuals of what was read, each no larger than it should be.
 
     Raises:
@@ -141,14 +148,20 @@ def _read_back(
     eps = torch.finfo(dtype).eps
     rows: list[Row] = []
     for pair, factors in zip(choice.factors, found, strict=True):
-        allowed = factors.residual + 4 * eps * factors.norm + 1e-5 * factors.norm
-        if read[pair.name] > allowed:
+        # a product that was weighted or trained may be larger than the difference
+        size = factors.norm + factors.residual
+        allowed = factors.residual + (4 * eps + 1e-5) * size
+        if not read[pair.name] <= allowed:
             raise CheckpointError(
                 f"{pair.name} must be read back with error {allowed:.3g}, has {read[pair.name]:.3g}: the file is not "
                 f"what was put into it; check the disk and run again"
             )
         rows.append(Row(pair.name, pair.kind, pair.shape, factors.rank, factors.norm, read[pair.name], factors.floor))
-    faulty = [pair.name for pair in whole if read[pair.name] > 0]
-    if faulty:
-        raise CheckpointError(f"{faulty[0]} must be read back as it is, but differs; check the disk and run again")
-    return rows, {pair.name: 0.0 for pair in whole}
+    for pair in whole:
+        shift = shifts.get(pair.module) if pair.kind == "bias" else None
+        meant = 0.0 if shift is None else float((_bias(pair, shift).double() - pair.tuned(torch.float64)).norm())
+        if abs(read[pair.name] - meant) > 1e-5 * meant:
+            raise CheckpointError(
+                f"{pair.name} must be read back as it was written, but differs; check the disk and run again"
+            )
+    return rows, {pair.name: read[pair.name] for pair in whole}
