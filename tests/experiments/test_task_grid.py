@@ -42,6 +42,11 @@ def test_tasks_may_take_steps_of_their_own():
     assert {(cell["task"], cell["steps"]) for cell in found} == {("sst2", 10), ("mrpc", 4)}
 
 
+def test_a_random_body_may_have_rates_of_its_own():
+    found = cells(seeds=[0], methods=["gradient"], random_lr=[0.2, 0.3])
+    assert [(cell["init"], cell["lr"]) for cell in found] == [("pretrained", [0.1]), ("random", [0.2, 0.3])]
+
+
 def test_other_rows_are_other_cells():
     suite = load_suite("glue")
     other = Subject("tiny", "0f", 32, 2, 4, "gelu", {"sst2": "xx"})

@@ -68,6 +68,7 @@ class TaskScale(_Table):
         ranks: of the adapters; 0 trains the head alone.
         steps, batch, length, dropout, weight_decay, precision: of every run alike.
         lr, head_lr, full_lr: learning rates to choose among, for adapters, for the head alone and for every weight.
+        random_lr: for adapters of a random body, in place of ``lr``.
         task_steps: of tasks that take another number of steps.
         search_rank, search_share, search_rows: the choice is made once for a task and an init, at one rank, in this
             share of the steps, by the score on so many of the training rows that are then not trained on.
@@ -87,6 +88,7 @@ class TaskScale(_Table):
     weight_decay: Decay = 0.01
     precision: Literal["float32", "bfloat16"] = "float32"
     lr: Some[Rate]
+    random_lr: Some[Rate] | None = None
     head_lr: Some[Rate]
     full_lr: Some[Rate]
     search_rank: Count = 8
