@@ -12,6 +12,7 @@ from hf import tiny
 from lorascope.errors import CheckpointError
 from lorascope.hf import open_models
 from lorascope.hf.slots import slots_of
+from lorascope.hf.stored import read_header
 
 pytestmark = pytest.mark.hf
 
@@ -31,6 +32,7 @@ def test_every_parameter_is_read_as_transformers_reads_it(case, shards, tmp_path
         assert torch.equal(pair.base(), given[pair.name])
         turned = (have[pair.name] - given[pair.name]).detach()
         assert torch.equal(pair.difference(), turned.T if pair.kind == "conv1d" else turned)
+        assert pair.changed() == bool(turned.any())
 
 
 def test_kinds():
@@ -134,6 +136,26 @@ def test_an_adapter_is_read_as_peft_merges_it(case, tmp_path):
         assert torch.allclose(pair.tuned(), merged[pair.name], atol=1e-6), pair.name
         changed += not torch.equal(pair.tuned(), pair.base())
     assert changed >= 4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_seen_wherever_it_stands(dtype, value, tmp_path):
+    for size, place in ((1, 0), (7, 3), (5000, 4999), (70000, 0), (70000, 33333)):
+        given = torch.linspace(-3, 3, size).to(dtype)
+        save_file({"good": given, "none": given[:0]}, tmp_path / "file")
+        assert torch.equal(read_header(tmp_path / "file")["good"].load(), given)
+        assert read_header(tmp_path / "file")["none"].load().shape == (0,)
+        given[place] = value
+        save_file({"bad": given}, tmp_path / "file")
+        with pytest.raises(CheckpointError, match="1 NaN or infinite values in bad"):
+            read_header(tmp_path / "file")["bad"].load()
+
+
+def test_changes_of_the_storage_type_alone_are_none(tmp_path):
+    model = tiny.make("qwen2", dtype=torch.bfloat16)
+    folders = tiny.save(model, tmp_path / "base"), tiny.save(model.float(), tmp_path / "tuned")
+    assert not any(pair.changed() for pair in open_models(*folders).pairs)
 
 
 def nan_in(folder):

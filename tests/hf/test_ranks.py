@@ -8,7 +8,7 @@ from hf import minilm, tiny
 from lorascope.hf import extract, open_models, rank_report, verify
 from lorascope.hf.attention import attentions
 from lorascope.hf.head_products import product_gap
-from lorascope.hf.spectrum import Spectrum, noise_floor, spectrum, unit_in_last_place
+from lorascope.hf.spectrum import Spectrum, difference_and_floor, noise_floor, spectrum, unit_in_last_place
 
 pytestmark = pytest.mark.hf
 
@@ -57,6 +57,25 @@ def test_rows_that_did_not_change_have_no_rounding(generator):
     alone = noise_floor(base[:50], tuned[:50], types)
     assert noise_floor(base, tuned, types) == pytest.approx(alone)
     assert noise_floor(base, base, types) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_the_difference_and_its_floor_in_one_pass(dtype, generator, monkeypatch):
+    base = weights(300, 70, generator)
+    tuned = base + 0.01 * weights(300, 70, generator)
+    tuned[20:90] = base[20:90]
+    stored = base.to(dtype), tuned.to(dtype)
+    wide = [weight.float() for weight in stored]
+    units = [unit_in_last_place(weight, dtype)[(wide[0] != wide[1]).any(dim=1)] for weight in wide]
+    scale = (sum(float(unit.double().square().mean()) for unit in units) / 12) ** 0.5
+    monkeypatch.setattr("lorascope.hf.spectrum._SLICE", 1000)  # slices that do not come out even
+    difference, floor = difference_and_floor(*stored, (dtype, dtype))
+    assert torch.equal(difference, wide[1] - wide[0])
+    assert floor == pytest.approx(scale * (230**0.5 + 70**0.5), rel=1e-5)
+    assert noise_floor(*wide, (dtype, dtype)) == pytest.approx(floor, rel=1e-12)
+    turned, other = difference_and_floor(stored[0].T, stored[1].T, (dtype, dtype))
+    assert torch.equal(turned, difference.T)
+    assert other > 0
 
 
 def test_units_in_the_last_place(generator):

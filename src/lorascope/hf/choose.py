@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from ..errors import SpecError
 from .adapter_tensors import task_of
 from .pairs import LeftOut, Models, Pair
@@ -48,7 +46,7 @@ def choose(models: Models, profile: Profile, modules: str | None, exclude: str |
     """
     wanted, unwanted = _pattern(modules, "--modules"), _pattern(exclude, "--exclude")
     weights: dict[str, How] = {pair.module: how(pair, profile)[0] for pair in models.pairs if pair.kind != "bias"}
-    changed = {pair.name for pair in models.pairs if _changed(pair)}
+    changed = {pair.name for pair in models.pairs if pair.changed()}
     # PEFT's classes for classification carry these whole whether or not they changed
     forced = (
         {"classifier", "score"}
@@ -126,10 +124,6 @@ def sides(pair: Pair) -> int:
     """Entries of A and B together at rank 1."""
     count = pair.shape[0] if pair.kind == "expert" else 1
     return count * (pair.shape[-1] + pair.shape[-2])
-
-
-def _changed(pair: Pair) -> bool:
-    return pair.load_base is None or pair.grown > 0 or bool(torch.count_nonzero(pair.difference()))
 
 
 def _pattern(text: str | None, option: str) -> re.Pattern[str] | None:

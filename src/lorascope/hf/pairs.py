@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["LeftOut", "Models", "Pair", "open_models"]
 
 _SHOWN = 3  # faults that a message names
+_SLICE = 1 << 18  # entries at a time
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,23 @@ class Pair:
         """
         if self.load_change is not None:
             return self.oriented(self.load_change().to(dtype))
-        return self.oriented(self.tuned(dtype).sub_(self.base(dtype)))
+        if self.load_base is None or self.grown:
+            return self.oriented(self.tuned(dtype).sub_(self.base(dtype)))
+        difference, old = self.tuned(dtype), self.load_base()
+        for part, other in zip(difference.view(-1).split(_SLICE), old.reshape(-1).split(_SLICE), strict=True):
+            part.sub_(other.to(dtype))  # the base is never whole in this dtype
+        return self.oriented(difference)
+
+    def changed(self) -> bool:
+        """Whether the tuned model's value is another one; both are read."""
+        if self.load_change is not None:
+            return bool(torch.count_nonzero(self.load_change()))
+        if self.load_base is None or self.grown:
+            return True
+        old, new = self.load_base(), self.load_tuned()
+        if old.dtype != new.dtype:
+            old, new = old.double(), new.double()
+        return not torch.equal(old, new)
 
     def oriented(self, value: Tensor) -> Tensor:
         """A value as stored, turned to (out, in)."""

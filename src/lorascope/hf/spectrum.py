@@ -9,13 +9,15 @@ from torch import Tensor
 from ..linalg import leading, tolerance
 from ..shapes import Float
 
-__all__ = ["Spectrum", "noise_floor", "spectrum", "unit_in_last_place"]
+__all__ = ["Spectrum", "difference_and_floor", "noise_floor", "spectrum", "unit_in_last_place"]
 
 FULL = 2048  # smaller side up to which every singular value is computed
 LEADING = 256  # how many are computed beyond
-_SLICE = 1 << 21  # entries at a time
+_SLICE = 1 << 18  # entries at a time: they stay in the cache
 # digits of the significand behind the leading one
 _BITS = {torch.float64: 52, torch.float32: 23, torch.float16: 10, torch.bfloat16: 7}
+# the bits of the exponent, in an integer of the same size
+_EXPONENTS = {torch.float32: (torch.int32, 0xFF << 23), torch.float64: (torch.int64, 0x7FF << 52)}
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,13 @@ def unit_in_last_place(weight: Tensor, dtype: torch.dtype) -> Tensor:
     >>> unit_in_last_place(torch.tensor([1.0, 1.5, 2.0, 0.0]), torch.bfloat16).tolist()
     [0.0078125, 0.0078125, 0.015625, 0.0]
     """
-    exponent = torch.frexp(weight)[1] - 1
-    return torch.where(weight == 0, 0.0, torch.ldexp(torch.ones_like(weight), exponent - _BITS[dtype]))
+    return _leading_digit(weight) * 2.0 ** -_BITS[dtype]
+
+
+def _leading_digit(weight: Tensor) -> Tensor:
+    """The largest power of two that is no larger than each entry's modulus, read off its exponent; 0 at 0."""
+    whole, mask = _EXPONENTS[weight.dtype]
+    return (weight.contiguous().view(whole) & mask).view(weight.dtype)
 
 
 def noise_floor(
@@ -97,25 +104,44 @@ def noise_floor(
     Source: Marchenko-Pastur's edge. It holds where the change is not much below one unit in the last place; there the
     true noise is smaller. Cost O(out inp).
     """
+    return _compared(base, tuned, dtypes, None)
+
+
+def difference_and_floor(
+    base: Float[Tensor, "out inp"], tuned: Float[Tensor, "out inp"], dtypes: tuple[torch.dtype, torch.dtype]
+) -> tuple[Float[Tensor, "out inp"], float]:
+    """``W' - W`` in float32 and its ``noise_floor``, in one pass over weights as they are stored."""
+    difference = torch.empty(base.shape)
+    return difference, _compared(base, tuned, dtypes, difference)
+
+
+def _compared(base: Tensor, tuned: Tensor, dtypes: tuple[torch.dtype, torch.dtype], into: Tensor | None) -> float:
     m, squares, present = 0, 0.0, 0.0
-    columns = torch.zeros(base.shape[1], dtype=torch.bool)
-    # a slice at a time: the work needs several copies of what it works on
+    columns = torch.zeros(base.shape[1], dtype=torch.bool, device=base.device)
     height = max(1, _SLICE // max(base.shape[1], 1))
-    for old, new in zip(base.split(height), tuned.split(height), strict=True):
-        changed = old != new
-        rows = changed.any(dim=1)
+    for start in range(0, len(base), height):
+        both = [_computable(weight[start : start + height]) for weight in (base, tuned)]
+        gap = both[1] - both[0]
+        if into is not None:
+            into[start : start + height] = gap
+        rows, seen = (gap != 0).any(dim=1), (gap != 0).any(dim=0)
         m += int(rows.sum())
-        columns |= changed.any(dim=0)
-        present += float((new - old).square_().sum(dtype=torch.float64))
-        for weight, dtype in zip((old, new), dtypes, strict=True):
+        columns |= seen
+        present += float(torch.linalg.vector_norm(gap).double().square())
+        for weight, dtype in zip(both, dtypes, strict=True):
             # columns without any change are few or none: their share is left in
-            squares += float(unit_in_last_place(weight[rows], dtype).square_().sum(dtype=torch.float64))
+            units = torch.linalg.vector_norm(_leading_digit(weight), dim=1)[rows].double() * 2.0 ** -_BITS[dtype]
+            squares += float(units.square().sum())
     n = int(columns.sum())
     if m == 0 or n == 0:
         return 0.0
     # the noise cannot be larger than what is there
     variance = min(squares / (12 * m * base.shape[1]), present / (m * n))
     return math.sqrt(variance) * (math.sqrt(m) + math.sqrt(n))
+
+
+def _computable(weight: Tensor) -> Tensor:
+    return weight if weight.dtype in _EXPONENTS else weight.float()
 
 
 def spectrum(difference: Float[Tensor, "out inp"], floor: float, generator: torch.Generator) -> Spectrum:
