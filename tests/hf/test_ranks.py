@@ -104,7 +104,29 @@ def test_large_matrices_are_resolved_as_far_as_they_need(generator, monkeypatch)
     some = spectrum(whole, 0.001, generator)
     assert torch.allclose(some.values[:12], all_values.values[:12], rtol=1e-4)
     assert (some.rank, some.complete) == (all_values.rank, True)
-    assert spectrum(weights(200, 300, generator), 0.0, generator).complete is False
+    flat = weights(200, 300, generator)
+    every = spectrum(flat, 0.0, generator)
+    assert every.complete
+    assert torch.allclose(every.values, torch.linalg.svdvals(flat.double()), rtol=1e-6)
+    assert every.seconds > 0
+    monkeypatch.setattr("lorascope.hf.spectrum.EXACT", 150)
+    assert spectrum(flat, 0.0, generator).complete is False
+
+
+@pytest.mark.parametrize("shape", [(700, 500), (500, 700)])
+@pytest.mark.parametrize(("decay", "above", "known"), [(2.0, 30, 40), (1.0, 30, 40), (0.1, 300, 500)])
+def test_more_values_are_computed_until_they_reach_the_floor(shape, decay, above, known, generator, monkeypatch):
+    monkeypatch.setattr("lorascope.hf.spectrum.FULL", 100)
+    monkeypatch.setattr("lorascope.hf.spectrum.LEADING", 20)
+    monkeypatch.setattr("lorascope.hf.spectrum._LONG", 30000)  # several slices
+    left, right = (torch.linalg.qr(torch.randn(size, 500, generator=generator))[0] for size in shape)
+    values = torch.arange(1.0, 501) ** -decay
+    found = spectrum((left * values) @ right.T, (above + 0.5) ** -decay, generator)
+    assert found.complete
+    assert len(found.values) == known
+    assert found.rank == pytest.approx(above, abs=1)
+    assert torch.allclose(found.values[:20], values[:20].double(), rtol=1e-3)
+    assert found.epsilon_rank(0.1) is not None
 
 
 @pytest.mark.parametrize("shapes", [(3, 10, 8), (8, 6, 6), (1, 4, 4)])
