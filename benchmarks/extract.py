@@ -3,8 +3,10 @@
     python benchmarks/extract.py                    # 4096 x 4096, rank 64, one thread: a few minutes
     python benchmarks/extract.py --size 2048 --rank 16
 
-Spectra: `root` falls as 1/sqrt(i), `power` as 1/i, `bf16` is a matrix of rank 16 under rounding noise, `flat` has no
-structure at all. `excess` is the error's excess over the least one, in percent.
+Spectra: `root` falls as 1/sqrt(i), `power` as 1/i, `square` as 1/i^2, `decay` as exp(-i / 100); `step` has 40 equal
+values above a slow tail, `clusters` 16 equal values at a time; `bf16` is a matrix of rank 16 under rounding noise,
+`flat` has no structure at all. `excess` is the error's excess over the least one, in percent; `residual` is what the
+function says of its error, over the error, less one.
 """
 
 import argparse
@@ -13,6 +15,8 @@ import time
 import torch
 
 from lorascope.linalg import leading
+
+SPECTRA = ["root", "power", "square", "decay", "step", "clusters", "bf16", "flat"]
 
 
 def matrix(spectrum, size, generator):
@@ -23,7 +27,15 @@ def matrix(spectrum, size, generator):
         return low + torch.randn(size, size, generator=generator)
     bases = [torch.linalg.qr(torch.randn(size, size, generator=generator))[0] for _ in range(2)]
     place = torch.arange(1, size + 1, dtype=torch.float32)
-    return (bases[0] * place ** (-0.5 if spectrum == "root" else -1.0)) @ bases[1]
+    values = {
+        "root": place**-0.5,
+        "power": 1 / place,
+        "square": place**-2,
+        "decay": torch.exp(-place / 100),
+        "step": (place <= 40) + 0.05 * place**-0.5,
+        "clusters": 0.9 ** ((place - 1) // 16) + 1e-3,
+    }
+    return (bases[0] * values[spectrum]) @ bases[1]
 
 
 def row(spectrum, size, rank, repeats):
@@ -51,8 +63,8 @@ def main():
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=2, help="of the fast way; the best counts")
-    parser.add_argument("--spectra", nargs="+", default=["root", "power", "bf16", "flat"])
+    parser.add_argument("--repeats", type=int, default=3, help="of the fast way; the best counts")
+    parser.add_argument("--spectra", nargs="+", default=SPECTRA, choices=SPECTRA)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     print("spectrum   svd, s  leading, s   ratio  excess, %  residual  blocks")

@@ -8,6 +8,7 @@ import pytest
 
 import lorascope
 from lorascope.adaptation import Adaptation, Ball, Box, Certificate
+from lorascope.adaptation_file import load_adaptation, save_adaptation
 from lorascope.construct import refined
 from lorascope.theory import rank_needed
 
@@ -42,7 +43,9 @@ def test_public_names_are_the_subpackages_own():
         "Box": Box,
         "Certificate": Certificate,
         "adapt": refined,
+        "load_adaptation": load_adaptation,
         "rank_needed": rank_needed,
+        "save_adaptation": save_adaptation,
     }
     assert {name: getattr(lorascope, name) for name in own} == own
 

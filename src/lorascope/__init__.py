@@ -7,10 +7,21 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .adaptation import Adaptation, Ball, Box, Certificate
+    from .adaptation_file import load_adaptation, save_adaptation
     from .construct import refined as adapt
     from .theory import rank_needed
 
-__all__ = ["Adaptation", "Ball", "Box", "Certificate", "__version__", "adapt", "rank_needed"]
+__all__ = [
+    "Adaptation",
+    "Ball",
+    "Box",
+    "Certificate",
+    "__version__",
+    "adapt",
+    "load_adaptation",
+    "rank_needed",
+    "save_adaptation",
+]
 
 # loaded on first use: importing lorascope must not import torch
 _HOMES = {
@@ -19,7 +30,9 @@ _HOMES = {
     "Box": ("lorascope.adaptation", "Box"),
     "Certificate": ("lorascope.adaptation", "Certificate"),
     "adapt": ("lorascope.construct", "refined"),
+    "load_adaptation": ("lorascope.adaptation_file", "load_adaptation"),
     "rank_needed": ("lorascope.theory", "rank_needed"),
+    "save_adaptation": ("lorascope.adaptation_file", "save_adaptation"),
 }
 
 

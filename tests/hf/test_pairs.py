@@ -5,13 +5,15 @@ import json
 import peft
 import pytest
 import torch
+import transformers
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from hf import tiny
 from lorascope.errors import CheckpointError
-from lorascope.hf import open_models
+from lorascope.hf import extract, open_models, rank_report
 from lorascope.hf.slots import slots_of
+from lorascope.hf.stored import read_header
 
 pytestmark = pytest.mark.hf
 
@@ -31,6 +33,7 @@ def test_every_parameter_is_read_as_transformers_reads_it(case, shards, tmp_path
         assert torch.equal(pair.base(), given[pair.name])
         turned = (have[pair.name] - given[pair.name]).detach()
         assert torch.equal(pair.difference(), turned.T if pair.kind == "conv1d" else turned)
+        assert pair.changed() == bool(turned.any())
 
 
 def test_kinds():
@@ -105,6 +108,32 @@ def test_convolutions_and_bare_parameters_are_listed_where_they_changed(tmp_path
     assert "bare parameter" in reasons["cls_token"]
 
 
+def test_buffers_are_listed_where_they_changed(tmp_path):
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=3
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.ResNetForImageClassification(config).bfloat16()
+    base = tiny.save(model, tmp_path / "base")
+    assert open_models(base, tiny.save(model.float(), tmp_path / "same")).left_out == []  # another type alone
+    model.resnet.embedder.embedder.normalization.running_mean += 0.5
+    with torch.no_grad():
+        model.classifier[1].weight += 1
+    changed = tiny.save(model, tmp_path / "tuned")
+    found = open_models(base, changed)
+    (entry,) = found.left_out
+    assert entry.name == "resnet.embedder.embedder.normalization.running_mean"
+    assert entry.reason == "a buffer of BatchNorm2d, and adapters carry parameters alone"
+    assert [pair.name for pair in found.pairs if pair.changed()] == ["classifier.1.weight"]
+    assert entry in extract(base, changed, tmp_path / "out", rank=2, dry_run=True).left_out
+    assert entry in rank_report(base, changed).left_out
+    weights = load_file(tmp_path / "tuned" / "model.safetensors")
+    del weights[entry.name]
+    save_file(weights, tmp_path / "tuned" / "model.safetensors", metadata={"format": "pt"})
+    assert "only the base's file has" in open_models(base, changed).left_out[0].reason
+
+
 ADAPTERS = {
     "llama": {"target_modules": ["q_proj", "up_proj", "embed_tokens"], "rank_pattern": {"up_proj": 2},
               "alpha_pattern": {r"layers\.1.*up_proj": 5}, "modules_to_save": ["norm", "lm_head"], "use_rslora": True},
@@ -134,6 +163,26 @@ def test_an_adapter_is_read_as_peft_merges_it(case, tmp_path):
         assert torch.allclose(pair.tuned(), merged[pair.name], atol=1e-6), pair.name
         changed += not torch.equal(pair.tuned(), pair.base())
     assert changed >= 4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_seen_wherever_it_stands(dtype, value, tmp_path):
+    for size, place in ((1, 0), (7, 3), (5000, 4999), (70000, 0), (70000, 33333)):
+        given = torch.linspace(-3, 3, size).to(dtype)
+        save_file({"good": given, "none": given[:0]}, tmp_path / "file")
+        assert torch.equal(read_header(tmp_path / "file")["good"].load(), given)
+        assert read_header(tmp_path / "file")["none"].load().shape == (0,)
+        given[place] = value
+        save_file({"bad": given}, tmp_path / "file")
+        with pytest.raises(CheckpointError, match="1 NaN or infinite values in bad"):
+            read_header(tmp_path / "file")["bad"].load()
+
+
+def test_changes_of_the_storage_type_alone_are_none(tmp_path):
+    model = tiny.make("qwen2", dtype=torch.bfloat16)
+    folders = tiny.save(model, tmp_path / "base"), tiny.save(model.float(), tmp_path / "tuned")
+    assert not any(pair.changed() for pair in open_models(*folders).pairs)
 
 
 def nan_in(folder):

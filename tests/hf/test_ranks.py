@@ -8,7 +8,7 @@ from hf import minilm, tiny
 from lorascope.hf import extract, open_models, rank_report, verify
 from lorascope.hf.attention import attentions
 from lorascope.hf.head_products import product_gap
-from lorascope.hf.spectrum import Spectrum, noise_floor, spectrum, unit_in_last_place
+from lorascope.hf.spectrum import Spectrum, difference_and_floor, noise_floor, spectrum, unit_in_last_place
 
 pytestmark = pytest.mark.hf
 
@@ -59,6 +59,25 @@ def test_rows_that_did_not_change_have_no_rounding(generator):
     assert noise_floor(base, base, types) == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_the_difference_and_its_floor_in_one_pass(dtype, generator, monkeypatch):
+    base = weights(300, 70, generator)
+    tuned = base + 0.01 * weights(300, 70, generator)
+    tuned[20:90] = base[20:90]
+    stored = base.to(dtype), tuned.to(dtype)
+    wide = [weight.float() for weight in stored]
+    units = [unit_in_last_place(weight, dtype)[(wide[0] != wide[1]).any(dim=1)] for weight in wide]
+    scale = (sum(float(unit.double().square().mean()) for unit in units) / 12) ** 0.5
+    monkeypatch.setattr("lorascope.hf.spectrum._SLICE", 1000)  # slices that do not come out even
+    difference, floor = difference_and_floor(*stored, (dtype, dtype))
+    assert torch.equal(difference, wide[1] - wide[0])
+    assert floor == pytest.approx(scale * (230**0.5 + 70**0.5), rel=1e-5)
+    assert noise_floor(*wide, (dtype, dtype)) == pytest.approx(floor, rel=1e-12)
+    turned, other = difference_and_floor(stored[0].T, stored[1].T, (dtype, dtype))
+    assert torch.equal(turned, difference.T)
+    assert other > 0
+
+
 def test_units_in_the_last_place(generator):
     values = torch.randn(1000, generator=generator) * torch.logspace(-6, 4, 1000)
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
@@ -85,7 +104,29 @@ def test_large_matrices_are_resolved_as_far_as_they_need(generator, monkeypatch)
     some = spectrum(whole, 0.001, generator)
     assert torch.allclose(some.values[:12], all_values.values[:12], rtol=1e-4)
     assert (some.rank, some.complete) == (all_values.rank, True)
-    assert spectrum(weights(200, 300, generator), 0.0, generator).complete is False
+    flat = weights(200, 300, generator)
+    every = spectrum(flat, 0.0, generator)
+    assert every.complete
+    assert torch.allclose(every.values, torch.linalg.svdvals(flat.double()), rtol=1e-6)
+    assert every.seconds > 0
+    monkeypatch.setattr("lorascope.hf.spectrum.EXACT", 150)
+    assert spectrum(flat, 0.0, generator).complete is False
+
+
+@pytest.mark.parametrize("shape", [(700, 500), (500, 700)])
+@pytest.mark.parametrize(("decay", "above", "known"), [(2.0, 30, 40), (1.0, 30, 40), (0.1, 300, 500)])
+def test_more_values_are_computed_until_they_reach_the_floor(shape, decay, above, known, generator, monkeypatch):
+    monkeypatch.setattr("lorascope.hf.spectrum.FULL", 100)
+    monkeypatch.setattr("lorascope.hf.spectrum.LEADING", 20)
+    monkeypatch.setattr("lorascope.hf.spectrum._LONG", 30000)  # several slices
+    left, right = (torch.linalg.qr(torch.randn(size, 500, generator=generator))[0] for size in shape)
+    values = torch.arange(1.0, 501) ** -decay
+    found = spectrum((left * values) @ right.T, (above + 0.5) ** -decay, generator)
+    assert found.complete
+    assert len(found.values) == known
+    assert found.rank == pytest.approx(above, abs=1)
+    assert torch.allclose(found.values[:20], values[:20].double(), rtol=1e-3)
+    assert found.epsilon_rank(0.1) is not None
 
 
 @pytest.mark.parametrize("shapes", [(3, 10, 8), (8, 6, 6), (1, 4, 4)])

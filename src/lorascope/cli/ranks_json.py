@@ -52,6 +52,7 @@ def _spectrum(spectrum: "Spectrum", tolerance: float) -> dict[str, Any]:
     return {
         "norm": spectrum.norm,
         "floor": spectrum.floor,
+        "seconds": spectrum.seconds,
         "complete": spectrum.complete,
         "rank": spectrum.rank,
         "exact_rank": spectrum.exact_rank,

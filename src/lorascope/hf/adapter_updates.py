@@ -142,11 +142,11 @@ def _product(adapter: AdapterFiles, module: str, embedding: str, slot: Slot) -> 
     scale = _scale(adapter, target, rank)
 
     def load() -> Tensor:
-        b, a = left.load().double(), right.load().double()
+        b, a = left.load().double() * scale, right.load().double()
         if slot.kind == "expert":
             b = b.reshape(b.shape[0], rank, experts).permute(2, 0, 1)  # experts, out, rank
             a = a.reshape(experts, rank, a.shape[1])  # experts, rank, in
-        delta = (b @ a) * scale
+        delta = b @ a
         return delta.transpose(-1, -2) if slot.transposed or embedding else delta
 
     return Update(slot.shape, left.dtype, False, rank, load)

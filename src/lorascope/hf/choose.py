@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from ..errors import SpecError
 from .adapter_tensors import CLASSIFIERS, task_of
 from .pairs import LeftOut, Models, Pair
@@ -50,7 +48,7 @@ def choose(
     """
     wanted, unwanted = _pattern(modules, "--modules"), _pattern(exclude, "--exclude")
     weights: dict[str, How] = {pair.module: how(pair, profile)[0] for pair in models.pairs if pair.kind != "bias"}
-    changed = {pair.name for pair in models.pairs if _changed(pair)}
+    changed = {pair.name for pair in models.pairs if pair.changed()}
     forced = {"classifier", "score"} if task_of(models.model) in CLASSIFIERS and profile != "llamacpp" else set()
     whole: set[str] = set()
     sorted_in: dict[How, list[Pair]] = {"factors": [], "value": [], "bias": [], "nothing": []}
@@ -79,10 +77,6 @@ def choose(
         raise SpecError(_nothing(left_out, profile))
     carried = [pair for pair in carried if how(pair, profile)[0] == "bias"]
     return Choice(sorted_in["factors"], values, carried, left_out, len(models.pairs) - len(changed))
-
-
-def _changed(pair: Pair) -> bool:
-    return pair.load_base is None or pair.grown > 0 or bool(torch.count_nonzero(pair.difference()))
 
 
 def _pattern(text: str | None, option: str) -> re.Pattern[str] | None:

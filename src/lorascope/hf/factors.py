@@ -10,7 +10,7 @@ from torch import Tensor
 from ..linalg import Leading, leading
 from ..shapes import Float
 from .pairs import Pair
-from .spectrum import noise_floor
+from .spectrum import difference_and_floor
 from .weights import Weights, weighted_truncation
 
 __all__ = ["Factors", "cut", "factorise", "settled"]
@@ -124,11 +124,13 @@ def _difference(pair: Pair) -> tuple[Tensor, list[float]]:
         eps = torch.finfo(pair.tuned_dtype).eps
         return difference, [2 * eps * float(torch.linalg.vector_norm(part)) for part in parts]
     assert pair.base_dtype is not None
-    base, tuned = pair.oriented(pair.base()), pair.oriented(pair.tuned())
+    base, tuned = pair.oriented(pair.base(pair.base_dtype)), pair.oriented(pair.load_tuned())
     types = pair.base_dtype, pair.tuned_dtype
-    both = zip(base, tuned, strict=True) if base.dim() == 3 else [(base, tuned)]
-    floors = [noise_floor(old, new, types) for old, new in both]
-    return tuned.sub_(base), floors
+    if base.dim() == 2:
+        difference, floor = difference_and_floor(base, tuned, types)
+        return difference, [floor]
+    parts = [difference_and_floor(old, new, types) for old, new in zip(base, tuned, strict=True)]
+    return torch.stack([difference for difference, _ in parts]), [floor for _, floor in parts]
 
 
 def _one(difference: Tensor, floor: float, rank: int, generator: torch.Generator, device: str) -> Factors:

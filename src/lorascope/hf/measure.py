@@ -1,6 +1,6 @@
 """An adapter's file against the two models it stands between, matrix by matrix."""
 
-from collections.abc import Mapping
+import math
 from pathlib import Path
 
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor
 from .pairs import Models, Pair, open_models
 
 __all__ = ["residuals"]
+
+_SLICE = 1 << 18  # entries at a time
 
 
 def residuals(models: Models, adapter: Path, names: set[str]) -> dict[str, float]:
@@ -28,20 +30,24 @@ def residuals(models: Models, adapter: Path, names: set[str]) -> dict[str, float
     Cost O(entries); one pair in memory.
     """
     read = {pair.name: pair for pair in open_models(models.base.name, str(adapter)).pairs}
-    return {
-        pair.name: float(torch.linalg.vector_norm(_rest(pair, read), dtype=torch.float64))
-        for pair in models.pairs
-        if pair.name in names
-    }
+    return {pair.name: _distance(pair, read.get(pair.name)) for pair in models.pairs if pair.name in names}
 
 
-def _rest(pair: Pair, read: Mapping[str, Pair]) -> Tensor:
-    adapted = read.get(pair.name)
+def _distance(pair: Pair, adapted: Pair | None) -> float:
     if adapted is None:  # neither the base nor the adapter has it
-        return pair.tuned()
+        return _norm(pair.tuned())
     if adapted.load_change is not None and not pair.grown:
-        return pair.difference().sub_(adapted.difference())
+        return _norm(pair.difference(), adapted.oriented(adapted.load_change()))
     value = adapted.tuned()
     if value.shape != pair.shape:  # new rows that the adapter does not carry
         value = torch.cat([value, value.new_zeros(pair.shape[0] - value.shape[0], *value.shape[1:])])
-    return pair.tuned().sub_(value)
+    return _norm(pair.tuned(), value)
+
+
+def _norm(given: Tensor, taken: Tensor | None = None) -> float:
+    """Frobenius norm of the difference, a slice at a time: a product is in float64, and large."""
+    height = max(1, _SLICE * len(given) // max(given.numel(), 1))
+    parts = given.split(height)
+    if taken is not None:
+        parts = (part - other.to(part.dtype) for part, other in zip(parts, taken.split(height), strict=True))
+    return math.hypot(*(float(torch.linalg.vector_norm(part)) for part in parts))

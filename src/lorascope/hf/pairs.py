@@ -1,6 +1,6 @@
 """Two checkpoints, parameter by parameter: never more than one of them in memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["LeftOut", "Models", "Pair", "open_models"]
 
 _SHOWN = 3  # faults that a message names
+_SLICE = 1 << 18  # entries at a time
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,20 @@ class Pair:
         """
         if self.load_change is not None:
             return self.oriented(self.load_change().to(dtype))
-        return self.oriented(self.tuned(dtype).sub_(self.base(dtype)))
+        if self.load_base is None or self.grown:
+            return self.oriented(self.tuned(dtype).sub_(self.base(dtype)))
+        difference, old = self.tuned(dtype), self.load_base()
+        for part, other in zip(difference.view(-1).split(_SLICE), old.reshape(-1).split(_SLICE), strict=True):
+            part.sub_(other.to(dtype))  # the base is never whole in this dtype
+        return self.oriented(difference)
+
+    def changed(self) -> bool:
+        """Whether the tuned model's value is another one; both are read."""
+        if self.load_change is not None:
+            return bool(torch.count_nonzero(self.load_change()))
+        if self.load_base is None or self.grown:
+            return True
+        return not _same(self.load_base(), self.load_tuned())
 
     def oriented(self, value: Tensor) -> Tensor:
         """A value as stored, turned to (out, in)."""
@@ -108,7 +122,7 @@ class Models:
         tuned: the tuned model's files; an adapter's are its own.
         model: the tuned model's class with its configuration, on the meta device.
         pairs: every parameter that an adapter could carry, in the model's order.
-        left_out: parameters of other kinds that may have changed, and tensors that only one side has.
+        left_out: parameters of other kinds and buffers that changed, and tensors that no class uses.
     """
 
     base: Checkpoint
@@ -158,11 +172,35 @@ def open_models(base: str, tuned: str) -> Models:
         value, old = _find(slot, have), _find(slot, given)
         assert value is not None
         if slot.kind == "other":
-            if old is None or not torch.equal(old.load(), value.load()):
+            if old is None or not _same(old.load(), value.load()):
                 left_out.append(LeftOut(slot.name, slot.reason))
             continue
         pairs.append(_pair(slot, old, value.shape, value.dtype, value.load))
-    return Models(frozen, target, model, _beside(pairs), left_out)
+    return Models(frozen, target, model, _beside(pairs), [*left_out, *_buffers(model, given, have)])
+
+
+def _buffers(model: "PreTrainedModel", given: Mapping[str, Source], have: Mapping[str, Source]) -> list[LeftOut]:
+    """Buffers that both or either of the checkpoints hold and that are not the same."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    found: list[LeftOut] = []
+    for name in model.state_dict():
+        old, new = given.get(name), have.get(name)
+        if name in parameters or (old is None and new is None):
+            continue
+        owner = type(model.get_submodule(name.rpartition(".")[0])).__name__
+        if old is None or new is None:
+            which = "tuned model" if old is None else "base"
+            found.append(LeftOut(name, f"a buffer of {owner} that only the {which}'s file has"))
+        elif not _same(old.load(), new.load()):
+            found.append(LeftOut(name, f"a buffer of {owner}, and adapters carry parameters alone"))
+    return found
+
+
+def _same(old: Tensor, new: Tensor) -> bool:
+    """The same values, whatever the storage types."""
+    if old.dtype != new.dtype:
+        old, new = old.double(), new.double()
+    return torch.equal(old, new)
 
 
 def _with_adapter(frozen: Checkpoint, adapter: AdapterFiles) -> Models:
