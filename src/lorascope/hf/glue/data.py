@@ -1,7 +1,8 @@
 """A task's rows, from a folder of TSV files or from the hub."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,19 +91,15 @@ def _split(task: Task, rows: Any) -> Split:  # noqa: ANN401
     return Split(texts[0], texts[1] if task.pairs else (), tuple(label(one) for one in rows["label"]))
 
 
-def _no_bars() -> Any:  # noqa: ANN401
-    from contextlib import contextmanager  # noqa: PLC0415
-
+@contextmanager
+def _no_bars() -> Generator[None]:
+    """No progress bars of datasets while the block runs."""
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars  # noqa: PLC0415
 
-    @contextmanager
-    def block() -> Any:  # noqa: ANN401
-        before = are_progress_bars_disabled()
-        disable_progress_bars()
-        try:
-            yield
-        finally:
-            if not before:
-                enable_progress_bars()
-
-    return block()
+    before = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not before:
+            enable_progress_bars()

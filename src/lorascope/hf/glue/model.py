@@ -142,7 +142,7 @@ def _prepared(model: "PreTrainedModel", settings: Settings) -> Any:  # noqa: ANN
         parameter.requires_grad = not name.startswith(prefix) or wanted is None or name.startswith(wanted)
         if settings.method == "bitfit" and name.endswith(".bias"):
             parameter.requires_grad = True
-    if settings.method != "lora" or settings.rank == 0:
+    if not settings.adapts:
         return model
     from peft import LoraConfig, TaskType, get_peft_model  # noqa: PLC0415
 

@@ -92,15 +92,13 @@ def run_task(
         save_body=body if state.is_main_process else None,
         progress=progress,
     )
-    adapter = settings.method == "lora" and settings.rank > 0
-    random_base = settings.init == "random"
     if state.is_main_process:
-        ready = _saved(found, base, work, out, adapter)
+        ready = _saved(found, base, work, out, settings.adapts)
         _recorded(ready, spec, found, settings)
         publish(work, ready, out)
     state.wait_for_everyone()
-    compared = str(out / _BODY) if random_base else model
-    return Run(found.metrics, chosen.metric, (len(rows.train), len(rows.dev)), found, compared, adapter)
+    compared = str(out / _BODY) if settings.init == "random" else model
+    return Run(found.metrics, chosen.metric, (len(rows.train), len(rows.dev)), found, compared, settings.adapts)
 
 
 def _spec(task: Task, rows: Data, base: Base, settings: Settings) -> dict[str, Any]:

@@ -60,6 +60,11 @@ class Settings:
         """The learning rate."""
         return RATES[self.method] if self.lr is None else self.lr
 
+    @property
+    def adapts(self) -> bool:
+        """Whether there are adapters, rather than weights of the model's own that are trained."""
+        return self.method == "lora" and self.rank > 0
+
     def asked(self) -> dict[str, Any]:
         """All of it, as plain values."""
         return asdict(self) | {"lr": self.rate}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import SpecError
+from ..adapter_files import PREFIX
 from ..functional import quiet
 from .checkpoints import last_checkpoint
 from .data import Data
@@ -102,15 +103,19 @@ def train(
         }
     state = trainer.state
     best = int(state.best_global_step or state.global_step) if settings.patience else int(state.global_step)
-    head = sum(part.numel() for name, part in model.named_parameters() if _is_head(name, model) and part.requires_grad)
+    head = _head_size(model, settings)
     return Trained(model, metrics, trainable(model), head, int(state.global_step), best, perf_counter() - started)
 
 
-def _is_head(name: str, model: Any) -> bool:  # noqa: ANN401
-    inner = (
-        model.get_base_model() if "base_model" in name.split(".")[:1] and "PeftModel" in type(model).__name__ else model
+def _head_size(model: Any, settings: Settings) -> int:  # noqa: ANN401
+    """Entries of what is trained outside the body."""
+    inner = model.get_base_model() if settings.adapts else model
+    body = f"{inner.base_model_prefix}."
+    return sum(
+        part.numel()
+        for name, part in model.named_parameters()
+        if part.requires_grad and not name.removeprefix(PREFIX).startswith(body)
     )
-    return not name.removeprefix("base_model.model.").startswith(f"{inner.base_model_prefix}.")
 
 
 def _arguments(settings: Settings, folder: Path, device: str | None) -> "TrainingArguments":
