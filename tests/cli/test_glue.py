@@ -33,6 +33,7 @@ head_lr = [1e-2]
 full_lr = [2e-3]
 search_rows = 20
 texts = 20
+calibration = 40
 """
 
 
@@ -148,7 +149,7 @@ def test_a_suite_of_made_tasks(made_task, tmp_path):
     table = read(tmp_path / "results")
     assert set(table["status"]) == {"ok"}
     rows = table.filter(metric="dev_score").select("method", "rank").unique().rows()
-    assert set(rows) == {("gradient", 0), ("gradient", 2), ("full", None), ("extracted", 2)}
+    assert set(rows) == {("gradient", 0), ("gradient", 2), ("full", None), ("extracted", 2), ("calibrated", 2)}
     assert table.filter(metric="recommended_rank")["value"].item() >= 1
     again = command("run", file, *made_task, "--results", tmp_path / "results")
     assert "0 cells computed, 3 recorded before" in again.stdout

@@ -122,13 +122,13 @@ def print_predictions(console: "Console", table: "pl.DataFrame", suite: str, cel
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     kept = f"{KEPT:.0%} of\nthe gain"
     for name in ("task", "head\nalone", "all\nweights", "gain,\npoints", "predicted\nrank", f"trained,\n{kept}",
-                 f"extracted,\n{kept}"):  # fmt: skip
+                 f"extracted,\n{kept}", f"by texts\n{kept}"):  # fmt: skip
         shown.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
     for one in told:
-        ranks = [one.least(one.trained), one.least(one.extracted)]
-        words = ["none tried" if rank is None else str(rank) for rank in ranks]
+        ranks = [one.least(some) if some else -1 for some in one.ways]
+        words = ["none tried" if rank is None else "-" if rank < 0 else str(rank) for rank in ranks]
         rank = "-" if one.predicted is None else f"{one.predicted:g}"
-        tail = (rank, *words) if one.tells else ("no gain", "-", "-")
+        tail = (rank, *words) if one.tells else ("no gain", "-", "-", "-")
         head = "-" if one.head is None else f"{one.head:.3f}"
         gain = "-" if one.gain is None else f"{100 * one.gain:.1f}"
         shown.add_row(one.task, head, f"{one.full:.3f}", gain, *tail)

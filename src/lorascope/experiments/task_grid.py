@@ -20,6 +20,8 @@ def task_cells(suite: TaskSuite, scale: str, extent: TaskScale) -> list[Spec]:
             continue
         said = extent.model_dump(include={*ALIKE, *OWN[method]})
         ranks = list(extent.ranks) if method == "gradient" else [rank for rank in extent.ranks if rank > 0]
+        if method == "full" and extent.calibration is not None:
+            said["calibration"] = extent.calibration
         if method == "gradient" and init == "random" and extent.random_lr is not None:
             said["lr"] = list(extent.random_lr)
         where = suite.subject.pair(task) if suite.subject is not None else {}

@@ -19,11 +19,17 @@ NAMES = {
     "stsb": "STS-B",
 }  # fmt: skip
 FULL = "pretrained, all weights tuned"
-METHODS = {"gradient": "trained LoRA", "extracted": "extracted from all weights tuned", "full": "all weights tuned"}
+METHODS = {
+    "gradient": "trained LoRA",
+    "extracted": "extracted from all weights tuned",
+    "calibrated": "extracted, weighted by texts",
+    "full": "all weights tuned",
+}
 STYLES = {
     "pretrained, trained LoRA": LineStyle("#000000", "--", "o"),
     "random, trained LoRA": LineStyle("#d55e00", ":", "D", filled=True, size=3.8),
     "pretrained, extracted from all weights tuned": LineStyle("#0072b2", "-", "s", filled=True, size=3.8),
+    "pretrained, extracted, weighted by texts": LineStyle("#009e73", (0, (6, 1.5, 1, 1.5)), "^", size=5),
     FULL: LineStyle("#e69f00", "-", "*", filled=True, size=7),
 }
 THEIRS = ("authors", "Authors: RoBERTa, as their tables have it; their rank 0 has an untrained head.")

@@ -17,10 +17,12 @@ __all__ = ["glue_prediction"]
 
 PANEL = "rank, task by task"
 TOLD, TRAINED, EXTRACTED = "recommended by the report on texts", "trained LoRA", "extracted from all weights tuned"
+CALIBRATED = "extracted, weighted by texts"
 STYLES = {
     TOLD: LineStyle("#0072b2", "none", "s", filled=True, size=5),
     f"{TRAINED}: least with {KEPT:.0%} of the gain": LineStyle("#000000", "none", "o", size=7),
     f"{EXTRACTED}: least with {KEPT:.0%} of the gain": LineStyle("#d55e00", "none", "D", size=4.5),
+    f"{CALIBRATED}: least with {KEPT:.0%} of the gain": LineStyle("#009e73", "none", "v", size=6),
 }
 
 
@@ -64,7 +66,7 @@ def _points(place: int, one: Prediction) -> list[Point]:
     lines = list(STYLES)
     told = sorted(one.recommended)
     found = [_point(place, lines[0], one.predicted, told[0], told[-1], one.seeds)] if told else []
-    for line, scores in zip(lines[1:], (one.trained, one.extracted), strict=True):
+    for line, scores in zip(lines[1:], one.ways, strict=True):
         if scores:
             least = one.least(scores)
             rank = math.inf if least is None else float(least)

@@ -27,6 +27,7 @@ class Prediction:
         recommended: recommended by the report on texts, one a seed; infinite where none that was tried is enough.
         trained: rank -> mean score of adapters trained at it.
         extracted: rank -> mean score of adapters extracted from the full fine-tunes.
+        calibrated: the same of those that texts weigh.
     """
 
     task: str
@@ -36,6 +37,12 @@ class Prediction:
     recommended: tuple[float, ...]
     trained: Mapping[int, float]
     extracted: Mapping[int, float]
+    calibrated: Mapping[int, float]
+
+    @property
+    def ways(self) -> tuple[Mapping[int, float], ...]:
+        """Scores by rank: trained, extracted, extracted by texts' weights."""
+        return self.trained, self.extracted, self.calibrated
 
     @property
     def gain(self) -> float | None:
@@ -55,7 +62,7 @@ class Prediction:
     def least(self, scores: Mapping[int, float]) -> int | None:
         """The least rank whose mean score is the head's and 99 % of the gain on top; None where there is none.
 
-        >>> one = Prediction("rte", 1, 0.6, 0.7, (4.0,), {2: 0.65, 8: 0.6995}, {})
+        >>> one = Prediction("rte", 1, 0.6, 0.7, (4.0,), {2: 0.65, 8: 0.6995}, {}, {})
         >>> one.least(one.trained)
         8
         """
@@ -90,6 +97,7 @@ def predictions(found: Sequence[Measurement]) -> list[Prediction]:
                 tuple(one.metrics.get("recommended_rank", float("inf")) for one in full),
                 trained,
                 _means(mine, lambda one: one.method == "extracted"),
+                _means(mine, lambda one: one.method == "calibrated"),
             )
         )
     return made

@@ -107,14 +107,15 @@ def predicted(runs: Sequence[Run]) -> Table:
     lines = [
         (
             one.task, str(one.seeds), _points(one.head), _points(one.full), _points(one.gain),
-            *((short(one.predicted), _rank(one.least(one.trained)), _rank(one.least(one.extracted)))
-              if one.tells else ("no gain to predict", "-", "-")),
+            *((short(one.predicted), *(_rank(one.least(some)) if some else "-" for some in one.ways))
+              if one.tells else ("no gain to predict", "-", "-", "-")),
         )
         for one in predictions(found)
     ]  # fmt: skip
     heads = "task", "seeds#", "head alone#", "all weights#", "gain, points#", "recommended rank#"
     kept = f"with {KEPT:.0%} of the gain#"
-    return Table((*heads, f"least trained rank {kept}", f"least extracted rank {kept}"), tuple(lines))
+    ways = "least trained rank", "least extracted rank", "least rank extracted by texts' weights"
+    return Table((*heads, *(f"{way} {kept}" for way in ways)), tuple(lines))
 
 
 def _points(share: float | None) -> str:

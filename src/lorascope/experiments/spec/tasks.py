@@ -73,6 +73,7 @@ class TaskScale(_Table):
         search_rank, search_share, search_rows: the choice is made once for a task and an init, at one rank, in this
             share of the steps, by the score on so many of the training rows that are then not trained on.
         texts: of the training rows, for the recommended rank.
+        calibration: of the training rows, so many weigh a second set of extracted adapters; None: there is none.
     """
 
     tasks: Some[TaskName]
@@ -95,6 +96,7 @@ class TaskScale(_Table):
     search_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     search_rows: Count = 500
     texts: Count = 200
+    calibration: Count | None = None
 
 
 class TaskSuite(_Table):

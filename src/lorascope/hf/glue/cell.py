@@ -110,8 +110,8 @@ def _full(work: _Work) -> list[Measured]:
     if report.recommended is not None:
         metrics["recommended_rank"] = float(report.recommended)
     rows = [_row("full", None, metrics, found.seconds, report.reason)]
-    for rank, (scores, parameters, seconds) in report.scores.items():
-        rows.append(_row("extracted", rank, _named(work.task, scores) | {"parameters": float(parameters)}, seconds))
+    for (method, rank), (scores, parameters, seconds) in report.scores.items():
+        rows.append(_row(method, rank, _named(work.task, scores) | {"parameters": float(parameters)}, seconds))
     return rows
 
 

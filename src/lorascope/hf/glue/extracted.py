@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,12 +27,12 @@ class ExtractedScores:
     Attributes:
         recommended: rank that does on training texts what the fine-tune does; None above what is tried.
         reason: why that rank.
-        scores: rank -> scores on the development rows, entries of all A and B, seconds.
+        scores: method and rank -> scores on the development rows, entries of all A and B, seconds.
     """
 
     recommended: int | None
     reason: str
-    scores: dict[int, tuple[dict[str, float], int, float]]
+    scores: dict[tuple[str, int], tuple[dict[str, float], int, float]]
 
 
 def extracted(
@@ -43,26 +44,35 @@ def extracted(
         base: what was fine-tuned.
         tuned: folder of the fine-tune, with its tokenizer.
         task, data: what it was fine-tuned on.
-        spec: its ``ranks``, and how many ``texts`` of the training rows the report reads.
+        spec: its ``ranks``, how many ``texts`` of the training rows the report reads, and, where adapters are to be
+            weighted by some too, how many ``calibration`` texts.
         folder: for texts and adapters.
 
     Cost: about ten forward passes on the texts, and for each rank one on the development rows.
     """
-    texts = folder / "texts.txt"
-    texts.write_text("\n".join(_texts(base, task, data, int(spec["texts"]))) + "\n", encoding="utf-8")
+    texts = _written(folder / "texts.txt", base, task, data, int(spec["texts"]))
     report = rank_report(str(base.folder), str(tuned), texts=texts)
-    scores: dict[int, tuple[dict[str, float], int, float]] = {}
-    for rank in spec["ranks"]:
+    ways: dict[str, Path | None] = {"extracted": None}
+    if "calibration" in spec:
+        file = folder / "calibration.txt"
+        ways["calibrated"] = _written(file, base, task, data, int(spec["calibration"]))
+    scores: dict[tuple[str, int], tuple[dict[str, float], int, float]] = {}
+    for method, rank in product(ways, spec["ranks"]):
         started = perf_counter()
-        out = folder / f"rank-{rank}"
-        found = extract(str(base.folder), str(tuned), out, rank=rank, outputs=False)
+        out = folder / f"{method}-{rank}"
+        found = extract(str(base.folder), str(tuned), out, rank=rank, calibration=ways[method], outputs=False)
         model = _adapted(base, task, out)
-        scores[rank] = (
+        scores[method, rank] = (
             score(model, data.dev, task, base.tokenizer, int(spec["length"])),
             found.parameters,
             perf_counter() - started,
         )
     return ExtractedScores(report.recommendation.rank, report.recommendation.reason, scores)
+
+
+def _written(file: Path, base: Base, task: Task, data: Data, count: int) -> Path:
+    file.write_text("\n".join(_texts(base, task, data, count)) + "\n", encoding="utf-8")
+    return file
 
 
 def _texts(base: Base, task: Task, data: Data, count: int) -> list[str]:
