@@ -57,7 +57,8 @@ def extracted(
         file = folder / "calibration.txt"
         ways["calibrated"] = _written(file, base, task, data, int(spec["calibration"]))
     scores: dict[tuple[str, int], tuple[dict[str, float], int, float]] = {}
-    for method, rank in product(ways, spec["ranks"]):
+    every: list[tuple[str, int]] = list(product(ways, [int(rank) for rank in spec["ranks"]]))
+    for method, rank in every:
         started = perf_counter()
         out = folder / f"{method}-{rank}"
         found = extract(str(base.folder), str(tuned), out, rank=rank, calibration=ways[method], outputs=False)
