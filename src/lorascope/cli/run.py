@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..errors import SpecError
+from .executor import connected, one_of
 from .files import output_folder
 from .tables import print_comparison, print_medians
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from rich.console import Console
 
     from ..experiments import Ran, RunProgress
@@ -79,9 +78,8 @@ def run(
     table. Exit code 1: some cells failed; the next run computes them again.
     """
     _check_name(suite)
-    if workers and cluster is not None:
-        raise SpecError(f"give --workers or --cluster, got --workers {workers} and --cluster {cluster}; leave one out")
-    with _connected(cluster) as executor:
+    one_of(workers, cluster)
+    with connected(cluster) as executor:
         folder = output_folder(results, "--results")
         import torch  # noqa: PLC0415
         from rich.console import Console  # noqa: PLC0415
@@ -113,18 +111,6 @@ def _check_name(suite: str) -> None:
         raise SpecError(f"SUITE must be one of {', '.join(_SUITES)}, or a file that ends in .toml, got {suite!r}")
     if suite.endswith(".toml") and not Path(suite).is_file():
         raise SpecError(f"SUITE must be a suite's name or a TOML file, found no file {suite}; name another")
-
-
-@contextmanager
-def _connected(cluster: str | None) -> "Generator[Executor | None]":
-    """The cluster's executor, or None where none is asked for."""
-    if cluster is None:
-        yield None
-        return
-    from ..experiments import cluster as connect  # noqa: PLC0415
-
-    with connect(cluster) as executor:
-        yield executor
 
 
 @contextmanager
