@@ -47,9 +47,10 @@ def test_what_there_is_is_drawn_and_what_is_missing_listed(tmp_path):
     assert lines[1].endswith("smoke scale: 4 seeds, 1,000 steps; 1 failed run, told in the caption")
     missing = [name for name in FIGURES if name not in ("linear", "bias")]
     assert [line.split() for line in lines[2:-1]] == [
-        ["missing", name, "lorascope", "run", name, "--results", str(tmp_path / "results")] for name in missing
+        ["missing", name, "lorascope", "run", FIGURES[name].suite, "--results", str(tmp_path / "results")]
+        for name in missing
     ]
-    assert lines[-1] == f"2 of 18 figures. Pictures and their points: {out}"
+    assert lines[-1] == f"2 of {len(FIGURES)} figures. Pictures and their points: {out}"
     files = [f"{name}.{kind}" for name in ("bias", "linear") for kind in ("csv", "png", "svg")]
     assert sorted(path.name for path in out.iterdir()) == files
     assert imread(out / "bias.png").shape[1] == pytest.approx(8.34 * 200, abs=1)

@@ -23,6 +23,7 @@ SIZES = {
     "fnn": 1 * 2 * 5 * 4,
     "fnn-depths": 2 * 2 * 5 * 4,
     "generalization": 2 * 1 * 5 * 1,
+    "glue": 8 * 5 * (2 + 1),
     "linear": 1 * 2 * 5 * 3,
     "methods": 2 * 2 * 5 * (1 + 2 + 1 + 1),
     "optimization-gap": 2 * 1 * 5 * 3,

@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+import math
 import re
 
 import numpy as np
 import pytest
 
-from figures.rows import every, table
+from figures.rows import GLUE, every, table
 from lorascope.figures import FIGURES
 
 ROWS = every()
@@ -87,6 +88,39 @@ def test_errors_against_trained_weights():
     parameters = expected("final-layers", "test_mse", frozen, method, lambda _of, _rank, metrics: metrics["parameters"])
     same(found(written("final-layers")), parameters)
     same(found(written("methods")), expected("methods", "test_mse", pair, method, all_parameters))
+
+
+def test_scores_of_tasks():
+    names = {"sst2": "SST-2", "mrpc": "MRPC", "rte": "RTE"}
+    lines = found(written("glue"))
+    assert {key[0] for key in lines} == set(names.values())
+    for task, head in GLUE.items():
+        gain = 0.01 if task == "rte" else 0.1
+        panel = names[task]
+        whole = (head + gain + 0.001, head + gain, head + gain + 0.002, 3)
+        ends = {x: lines[panel, "pretrained, all weights tuned", x] for x in (0, 8)}
+        assert all(one == pytest.approx(whole) for one in ends.values())
+        assert lines[panel, "pretrained, trained LoRA", 2][0] == pytest.approx(head + gain / 2 + 0.001)
+        assert lines[panel, "random, trained LoRA", 8][0] == pytest.approx(head + gain + 0.001 - 0.2)
+        assert lines[panel, "pretrained, extracted from all weights tuned", 8][0] == pytest.approx(
+            head + 0.9 * gain + 0.001
+        )
+
+
+def test_predicted_and_trained_ranks():
+    numbers = {
+        (key[1].partition(": least")[0], key[2]): value for key, value in found(written("glue-prediction")).items()
+    }
+    for place in (0, 2):  # mrpc and sst2
+        at = {line: value for (line, x), value in numbers.items() if x == place}
+        assert at["recommended by the report on texts"] == (5.0, 4.0, 6.0, 3)
+        assert at["trained LoRA"] == (8.0, 8.0, 8.0, 3)
+        assert at["extracted from all weights tuned"] == (math.inf, math.inf, math.inf, 3)
+        assert at["extracted, weighted by texts"] == (8.0, 8.0, 8.0, 3)
+    # rte, between them, gains too little to say anything
+    assert {x for _, x in numbers} == {0.0, 2.0}
+    ticks = FIGURES["glue-prediction"].draw(table(ROWS["glue"])).figure.axes[0].get_xticklabels()
+    assert "no gain" in " ".join(one.get_text() for one in ticks)
 
 
 def test_biases():

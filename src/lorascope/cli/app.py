@@ -10,6 +10,7 @@ from ..errors import LorascopeError
 from .demo import demo
 from .extract import extract
 from .figures import figures
+from .glue import glue
 from .ranks import ranks
 from .report import report
 from .run import run
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(extract)
 app.command()(figures)
+app.command()(glue)
 app.command()(ranks)
 app.command()(report)
 app.command()(run)

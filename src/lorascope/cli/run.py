@@ -12,12 +12,12 @@ import typer
 from ..errors import SpecError
 from .executor import connected, one_of
 from .files import output_folder
-from .tables import print_comparison, print_medians
+from .tables import print_comparison, print_medians, print_predictions
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..experiments import Ran, RunProgress
+    from ..experiments import CellFunction, Ran, RunProgress, ScaleName, Suite, TaskSuite
     from ..records import Comparison
 
 __all__ = ["run"]
@@ -68,6 +68,15 @@ def run(
         typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers compute cells; needs lorascope[cluster]."),
     ] = None,
     device: Annotated[str, typer.Option(metavar="D", help="Of gradient steps: cpu, cuda, cuda:1.")] = "cpu",
+    model: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Of the suite glue: an encoder, by folder or hub name.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Of the suite glue: its rows, TASK/train.tsv and dev.tsv; default: the hub's."
+        ),
+    ] = None,
     _listed: Annotated[
         bool, typer.Option("--list", callback=_list, is_eager=True, help="Name the suites and what each is about.")
     ] = False,
@@ -78,6 +87,7 @@ def run(
     table. Exit code 1: some cells failed; the next run computes them again.
     """
     _check_name(suite)
+    _check_subject(suite, model, data)
     one_of(workers, cluster)
     with connected(cluster) as executor:
         folder = output_folder(results, "--results")
@@ -88,11 +98,11 @@ def run(
         from ..records import read  # noqa: PLC0415
 
         torch.set_num_threads(1)  # matrices this small are done before a second thread wakes up
-        loaded = experiments.load_suite(suite)
+        loaded, cell = _with_cell(experiments.load_suite(suite), scale, model, data)
         comparisons: list[Comparison] = []
         with _bar(loaded.name) as progress:
             ran = experiments.run(
-                *(loaded, scale, folder, only, workers, device),
+                *(loaded, scale, folder, only, workers, device, cell),
                 progress=progress,
                 executor=executor,
                 compared=comparisons.append,
@@ -101,6 +111,7 @@ def run(
     for comparison in comparisons:
         print_comparison(console, comparison)
     print_medians(console, read(folder), loaded.name, ran.cells, loaded.title)
+    print_predictions(console, read(folder), loaded.name, ran.cells)
     _close(console, ran, folder)
     if ran.failures:
         raise typer.Exit(1)
@@ -111,6 +122,37 @@ def _check_name(suite: str) -> None:
         raise SpecError(f"SUITE must be one of {', '.join(_SUITES)}, or a file that ends in .toml, got {suite!r}")
     if suite.endswith(".toml") and not Path(suite).is_file():
         raise SpecError(f"SUITE must be a suite's name or a TOML file, found no file {suite}; name another")
+
+
+def _check_subject(suite: str, model: str | None, data: Path | None) -> None:
+    """Refuse what is missing or too much before torch is loaded; a file that is wrong is told of later."""
+    try:
+        content = tomllib.loads((Path(suite) if suite.endswith(".toml") else _FILES[suite]).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    of_tasks = content.get("measure") == "glue"
+    if of_tasks and model is None:
+        raise SpecError(f"the suite {suite} needs --model DIR, an encoder's folder or hub name, got none; name one")
+    given = [option for option, value in (("--model", model), ("--data", data)) if value is not None]
+    if given and not of_tasks:
+        raise SpecError(f"{' and '.join(given)} belong to the suite glue, got the suite {suite}; leave that out")
+
+
+def _with_cell(
+    suite: "Suite | TaskSuite", scale: "ScaleName", model: str | None, data: Path | None
+) -> "tuple[Suite | TaskSuite, CellFunction]":
+    """The suite, and the function that computes its cells: networks' own, or that of real checkpoints."""
+    from .. import experiments  # noqa: PLC0415
+
+    if not isinstance(suite, experiments.TaskSuite) or model is None:
+        return suite, experiments.cell
+    from ..hf.extra import need_hf  # noqa: PLC0415
+
+    need_hf()
+    from ..hf.glue import TaskCell, subject  # noqa: PLC0415
+
+    tasks = suite.scales[scale].tasks if scale in suite.scales else []
+    return suite.on(subject(model, data, tasks)), TaskCell(model, data)
 
 
 @contextmanager

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 
     from ..records import Comparison, Median
 
-__all__ = ["print_comparison", "print_medians", "print_table"]
+__all__ = ["print_comparison", "print_medians", "print_predictions", "print_table"]
 
 _FIRST, _VALUE, _GAP = 16, 7, 3  # characters of a table's first column, of a value, between two columns
 # What is shown of a suite: all of the first group that its records have any of.
 _SHOWN: tuple[dict[str, str], ...] = (
+    {"dev_score": "score on the development rows", "recommended_rank": "rank recommended for the full fine-tune"},
     {"relative_error": "relative error at the rank needed, by width and precision"},
     {"test_accuracy": "test accuracy", "test_accuracy_shifted": "test accuracy on shifted inputs"},
     {"attacked_error": "error that an attack finds", "error_bound": "error that is certified", "test_mse": "test MSE"},
@@ -102,6 +103,36 @@ def _table(points: Sequence["Median"], columns: Sequence[tuple[str, str]]) -> "T
     for at in dict.fromkeys(point.at for point in points if (point.depths, point.line) in columns):
         table.add_row(at, *(values.get((at, *column), "-") for column in columns))
     return table
+
+
+def print_predictions(console: "Console", table: "pl.DataFrame", suite: str, cells: Collection[str]) -> None:
+    """Of real tasks: what a full fine-tune gains, the rank predicted from it, and the rank that training takes."""
+    from rich import box  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from ..records import KEPT, measurements, predictions  # noqa: PLC0415
+
+    found = [one for one in measurements(table, suite, cells) if one.spec.get("measure") == "glue"]
+    told = predictions(found)
+    if not told:
+        return
+    console.print(
+        "\nRank predicted from the full fine-tune, and rank that training takes; means over seeds", markup=False
+    )
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    kept = f"{KEPT:.0%} of\nthe gain"
+    for name in ("task", "head\nalone", "all\nweights", "gain,\npoints", "predicted\nrank", f"trained,\n{kept}",
+                 f"extracted,\n{kept}", f"by texts\n{kept}"):  # fmt: skip
+        shown.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
+    for one in told:
+        ranks = [one.least(some) if some else -1 for some in one.ways]
+        words = ["none tried" if rank is None else "-" if rank < 0 else str(rank) for rank in ranks]
+        rank = "-" if one.predicted is None else f"{one.predicted:g}"
+        tail = (rank, *words) if one.tells else ("no gain", "-", "-", "-")
+        head = "-" if one.head is None else f"{one.head:.3f}"
+        gain = "-" if one.gain is None else f"{100 * one.gain:.1f}"
+        shown.add_row(one.task, head, f"{one.full:.3f}", gain, *tail)
+    console.print(shown)
 
 
 def print_comparison(console: "Console", comparison: "Comparison") -> None:

@@ -8,7 +8,20 @@ from .grid import effort, grid
 from .networks import draw_pair, pretrained
 from .pace import RunProgress
 from .run import CellFunction, Failure, Ran, compute, run
-from .spec import Depths, Measure, Method, ModelName, Pretrain, Scale, ScaleName, Suite, parse_suite
+from .spec import (
+    Depths,
+    Measure,
+    Method,
+    ModelName,
+    Pretrain,
+    Scale,
+    ScaleName,
+    Subject,
+    Suite,
+    TaskScale,
+    TaskSuite,
+    parse_suite,
+)
 from .suites import load_suite, suite_names
 
 __all__ = [
@@ -29,7 +42,10 @@ __all__ = [
     "RunProgress",
     "Scale",
     "ScaleName",
+    "Subject",
     "Suite",
+    "TaskScale",
+    "TaskSuite",
     "cell",
     "cluster",
     "compute",

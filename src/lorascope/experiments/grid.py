@@ -4,8 +4,9 @@ from itertools import product
 from typing import Any
 
 from ..errors import SpecError
-from .spec import Depths, Method, Scale, ScaleName, Suite
+from .spec import TASK_MEASURE, Depths, Method, Scale, ScaleName, Suite, TaskSuite
 from .spec.keys import CLOSED_FORM, SCALE_KEYS, SUITE_KEYS, TRAINED
+from .task_grid import task_cells, task_effort
 
 __all__ = ["effort", "grid"]
 
@@ -14,7 +15,7 @@ APART = ("ranks", "levels", "train_inputs_per_layer")  # keys of the table that 
 STEPS = {"lr", "weight_decay", "steps", "batch", "validate_every", "dtype"}
 
 
-def grid(suite: Suite, scale: ScaleName) -> list[Spec]:
+def grid(suite: Suite | TaskSuite, scale: ScaleName) -> list[Spec]:
     """The suite's cells at one scale, each a plain mapping that says all that its numbers depend on.
 
     A cell is one pair of networks and one way to adapt, at all ranks: they run as one batched program.
@@ -28,6 +29,8 @@ def grid(suite: Suite, scale: ScaleName) -> list[Spec]:
     """
     if scale not in suite.scales:
         raise SpecError(f"scale must be one of {', '.join(suite.scales)} for the suite {suite.name}, got {scale!r}")
+    if isinstance(suite, TaskSuite):
+        return task_cells(suite, scale, suite.scales[scale])
     extent = suite.scales[scale]
     cells: list[Spec] = []
     shapes = product(extent.widths or [suite.width], extent.depths or suite.depths)
@@ -40,6 +43,8 @@ def grid(suite: Suite, scale: ScaleName) -> list[Spec]:
 
 def effort(spec: Spec) -> float:
     """Roughly the seconds that a cell takes on one core, for the time left; only proportions matter."""
+    if spec.get("measure") == TASK_MEASURE:
+        return task_effort(spec)
     count = {key: len(value) if isinstance(value, list) else 1 for key, value in spec.items()}
     method, depth, ranks = spec["method"], spec["frozen_depth"], count.get("ranks", 1)
     transformer = spec["model"] == "transformer"

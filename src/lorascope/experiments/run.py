@@ -31,7 +31,7 @@ from .cells import Measured
 from .cells import cell as paper_cell
 from .grid import effort, grid
 from .pace import RunProgress, Tell
-from .spec import ScaleName, Suite
+from .spec import ScaleName, Suite, TaskSuite
 from .workers import Counted, local_pool
 
 __all__ = ["CellFunction", "Failure", "Ran", "compute", "run"]
@@ -76,7 +76,7 @@ class _Outcome:
 
 
 def run(
-    suite: Suite,
+    suite: Suite | TaskSuite,
     scale: ScaleName,
     results: str | os.PathLike[str],
     only: str | None = None,
@@ -161,7 +161,7 @@ def compute(suite: str, spec: Spec, device: str = "cpu", cell: CellFunction = pa
     return _rows(suite, spec, outcome, replace(provenance(device), device=outcome.device))
 
 
-def _wanted(suite: Suite, scale: ScaleName, specs: Mapping[str, Spec], only: str | None) -> list[str]:
+def _wanted(suite: Suite | TaskSuite, scale: ScaleName, specs: Mapping[str, Spec], only: str | None) -> list[str]:
     if only is None:
         return list(specs)
     if only not in specs:

@@ -17,6 +17,8 @@ from .final_layers import final_layers
 from .fnn import fnn
 from .fnn_depths import fnn_depths
 from .generalization import generalization
+from .glue import glue
+from .glue_prediction import glue_prediction
 from .linear import linear
 from .methods import methods
 from .optimization_gap import optimization_gap
@@ -60,4 +62,6 @@ FIGURES: Mapping[str, Drawn] = {
     "methods": Drawn("methods", methods),
     "exactness": Drawn("exactness", exactness),
     "certificates": Drawn("certificates", certificates),
+    "glue": Drawn("glue", glue),
+    "glue-prediction": Drawn("glue", glue_prediction),
 }

@@ -68,6 +68,7 @@ def draw(
     width: float = 3.3,
     styles: Mapping[str, LineStyle] | None = None,
     note: str = "",
+    theirs: tuple[str, str] = (AUTHORS, READ),
 ) -> Picture:
     """Panels in rows, their lines in one legend above, and a caption that says what the marks mean.
 
@@ -79,6 +80,7 @@ def draw(
         width: of a panel, in inches.
         styles: of lines, where they are not those of the methods.
         note: what else the caption says.
+        theirs: what reported values are called in the legend, and what the caption says of them.
 
     Raises:
         SpecError: no panel has a point with a value.
@@ -96,16 +98,16 @@ def draw(
     authors = [_authors(name, panel) for panel in shown]
     ours = line_styles((point.line for point in points), styles)
     reported = [point for some in authors for point in some]
-    theirs = {line: _grey(style) for line, style in line_styles((one.line for one in reported), styles).items()}
+    grey = {line: _grey(style) for line, style in line_styles((one.line for one in reported), styles).items()}
     entries = [Entry(line, style) for line, style in ours.items()]
-    entries += [Entry(f"{AUTHORS}: {line}", style) for line, style in theirs.items()]
+    entries += [Entry(f"{theirs[0]}: {line}", style) for line, style in grey.items()]
     tick_lines = max(name.count("\n") + 1 for panel in shown for name in panel.names.values() or ("",))
     with mpl.rc_context(LOOK):
-        caption = _caption(source, shown, [*([READ] if reported else []), *([note] if note else [])])
+        caption = _caption(source, shown, [*([theirs[1]] if reported else []), *([note] if note else [])])
         figure, grid = framed(title, source.title(), entries, caption, len(shown), columns, width, tick_lines)
         for place, (panel, axis) in enumerate(zip(shown, grid, strict=True)):
             dress(axis, panel, [(point.x, point.y) for point in authors[place]])
-            for line, style in theirs.items():
+            for line, style in grey.items():
                 values = [(point.x, point.y) for point in authors[place] if point.line == line]
                 marks(axis, values, style if len(values) >= JOINED else replace(style, dash="none"))
             for line, style in ours.items():

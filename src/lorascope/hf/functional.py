@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import Checkpoint
-from .pairs import Models
+from .pairs import Models, Pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -142,8 +142,8 @@ def load_base(models: Models) -> "PreTrainedModel":
 
     config = AutoConfig.from_pretrained(models.base.folder)
     fresh = [pair for pair in models.pairs if pair.load_base is None]
-    if fresh and isinstance(models.tuned, Checkpoint):
-        config.num_labels = models.model.config.num_labels or 1
+    if fresh:
+        config.num_labels = _head_outputs(models, fresh)
     with torch.random.fork_rng():
         base = type(models.model).from_pretrained(
             models.base.folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=bool(fresh)
@@ -156,6 +156,14 @@ def load_base(models: Models) -> "PreTrainedModel":
         for pair in fresh:
             parameters[pair.name].copy_(pair.tuned())
     return base.eval()
+
+
+def _head_outputs(models: Models, fresh: Sequence[Pair]) -> int:
+    """Of the tuned model; an adapter's configuration does not say, but the last weight of the head that it brings."""
+    weights = [pair for pair in fresh if pair.kind != "bias"]
+    if isinstance(models.tuned, Checkpoint) or not weights:
+        return int(models.model.config.num_labels or 1)
+    return weights[-1].shape[0]
 
 
 def random_inputs(model: "PreTrainedModel") -> list[Inputs] | None:

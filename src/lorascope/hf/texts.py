@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, SpecError
 
-__all__ = ["read_texts"]
+__all__ = ["has_tokenizer", "read_texts"]
 
 LENGTH = 512
 """Tokens a text at most."""
@@ -37,7 +37,7 @@ def read_texts(file: Path, folders: Sequence[Path], batch: int = BATCH) -> list[
         raise SpecError(f"texts must have at least one line, got the empty file {file}; name another")
     from transformers import AutoTokenizer  # noqa: PLC0415
 
-    home = next((folder for folder in folders if _has_tokenizer(folder)), None)
+    home = next((folder for folder in folders if has_tokenizer(folder)), None)
     if home is None:
         raise CheckpointError(
             f"texts need a tokenizer, found none in {' or '.join(map(str, folders))}; "
@@ -56,5 +56,6 @@ def read_texts(file: Path, folders: Sequence[Path], batch: int = BATCH) -> list[
     ]
 
 
-def _has_tokenizer(folder: Path) -> bool:
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has a tokenizer's files."""
     return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer.model", "vocab.json"))

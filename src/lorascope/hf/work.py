@@ -99,9 +99,10 @@ def open_work(out: Path, asked: Mapping[str, Any]) -> Work:
 
 def publish(work: Work, ready: Path, out: Path) -> None:
     """Put a finished folder where the output belongs, in one step, and clear the work away."""
-    for file in ready.iterdir():
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
+    for file in ready.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
     if out.exists():
         old = work.folder / "replaced"
         out.rename(old)

@@ -4,6 +4,7 @@ from .cells import canonical_json, cell_name, cell_seed
 from .check import checked
 from .comparison import Change, Comparison, compare
 from .medians import Measurement, Median, Spread, measurements, medians, quantile, spreads
+from .predictions import KEPT, LEAST_GAIN, Prediction, predictions
 from .provenance import Provenance, provenance
 from .read import read
 from .resume import done, shared
@@ -13,6 +14,8 @@ from .write import part_name, sweep, write_part
 
 __all__ = [
     "COLUMNS",
+    "KEPT",
+    "LEAST_GAIN",
     "SCHEMA",
     "SCHEMA_VERSION",
     "Change",
@@ -20,6 +23,7 @@ __all__ = [
     "Comparison",
     "Measurement",
     "Median",
+    "Prediction",
     "Provenance",
     "Row",
     "Spread",
@@ -34,6 +38,7 @@ __all__ = [
     "medians",
     "ok_rows",
     "part_name",
+    "predictions",
     "provenance",
     "quantile",
     "read",

@@ -195,11 +195,13 @@ def _point(one: Measurement, apart: Sequence[str]) -> tuple[str, str, str, str]:
     """Where a measurement belongs; ``apart``: what else tells lines apart in this suite."""
     spec = one.spec
     blocks = " blocks" if spec.get("model") == "transformer" else ""
-    return str(spec["init"]), f"{spec['target_depth']}/{spec['frozen_depth']}{blocks}", _line(spec, apart), _place(one)
+    return str(spec["init"]), f"{spec['target_depth']}/{spec['frozen_depth']}{blocks}", _line(one, apart), _place(one)
 
 
-def _line(spec: Mapping[str, Any], apart: Sequence[str]) -> str:
-    line = str(spec["method"])
+def _line(one: Measurement, apart: Sequence[str]) -> str:
+    spec = one.spec
+    # a cell of real tasks has rows of two methods
+    line = one.method if spec.get("measure") == "glue" else str(spec["method"])
     for key in apart:
         value = _said(spec, key)
         if value is not None and not (spec.get("measure") == "exactness" and key in ("width", "dtype")):

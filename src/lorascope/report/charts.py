@@ -139,6 +139,10 @@ BOUND_AGAINST_MEASURED = Chart(
     note="Measured: the largest error found where it was looked for, else the root mean square over the test inputs. "
     "A mark below the diagonal would be a bound that does not hold.",
 )  # fmt: skip
+SCORE = Chart(
+    "Score against rank", RANK, (Series("dev_score"),), "score on the development rows", log=False,
+    note="Rank 0: the head alone. A full fine-tune has no rank, and is in the table.",
+)  # fmt: skip
 USUAL = (ERROR, ACCURACY, DIVERGENCE, CURVE, BOUNDS)
 SPECIAL: dict[str, tuple[Chart, ...]] = {
     "bias": (BY_ENTRIES,),
@@ -147,6 +151,7 @@ SPECIAL: dict[str, tuple[Chart, ...]] = {
     "depth": (BY_DEPTH,),
     "exactness": (EXACT, UPDATES, BOUND_AGAINST_MEASURED),
     "final-layers": (BY_PARAMETERS,),
+    "glue": (SCORE,),
     "methods": (BY_ENTRIES,),
     "proximity": (BY_DISTANCE, RANK_NEEDED),
     "rank-allocation": (BY_ALLOCATION,),

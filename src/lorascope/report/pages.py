@@ -19,7 +19,7 @@ from .runs import Run, extra_keys
 from .sparkline import sparkline
 from .styles import styles
 from .suites import place, title
-from .tables import bounds, certificates, exactness, origins
+from .tables import Table, bounds, certificates, exactness, origins, predicted
 
 __all__ = ["Progress", "file_name", "pages"]
 
@@ -133,8 +133,18 @@ def _suite_content(suite: _Suite) -> dict[str, Any]:
         "counts": _counts(suite.runs),
         "headline": _headline(suite),
         "charts": suite.charts,
+        "predicted": _predicted(suite),
         "data": as_json(payload(suite.rows, suite.charts, suite.metrics, suite.extra, beside=_beside(suite))),
     }
+
+
+def _predicted(suite: _Suite) -> Table | None:
+    """Of real tasks alone, at the most telling scale."""
+    if not suite.runs or suite.runs[0].spec.get("measure") != "glue":
+        return None
+    scale = _scales(suite.runs)[0]
+    found = predicted([run for run in suite.runs if run.scale == scale])
+    return found if found.rows else None
 
 
 def _beside(suite: _Suite) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ __all__ = ["Run", "collect", "extra_keys"]
 CURVE = "curve_mse@"  # followed by the step
 # told apart by a filter, a line or the x axis; any other key that varies is a panel of its own
 HANDLED = frozenset((
-    "allocation", "frozen_depth", "init", "layers", "method", "pretrain", "rank", "ranks", "scale", "seed", "start",
-    "target_depth", "tune_bias",
+    "allocation", "frozen_depth", "init", "layers", "method", "pretrain", "rank", "ranks", "rows_digest", "scale",
+    "seed", "start", "target_depth", "tune_bias",
 ))  # fmt: skip
 
 

@@ -16,7 +16,7 @@ SYMBOLS = ("circle", "triangle-down", "triangle-up", "square", "diamond", "star"
 DASHES = ("dash", "dot", "dashdot", "solid", "solid", "solid", "solid", "dash")
 METHODS = {
     "gradient": 0, "adam": 0, "paper": 1, "stable": 2, "truncation": 2, "refined": 3, "refined full": 3,
-    "last-layers": 4, "full": 5, "biases": 6, "refined fast": 6,
+    "last-layers": 4, "full": 5, "biases": 6, "refined fast": 6, "extracted": 3,
 }  # fmt: skip
 
 

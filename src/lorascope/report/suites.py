@@ -13,7 +13,7 @@ __all__ = ["command", "place", "title"]
 ORDER = (
     "linear", "fnn", "fnn-depths", "tfn", "exactness", "certificates", "final-layers", "methods", "bias",
     "rank-allocation", "depth", "proximity", "optimization-gap", "convergence", "generalization", "distribution-shift",
-    "classification", "binary",
+    "classification", "binary", "glue",
 )  # fmt: skip
 DEFAULT_SCALE = "smoke"  # of ``lorascope run``
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from ..records import KEPT, Measurement, predictions
 from .fields import Fields
 from .points import natural
 from .runs import Run
 from .suites import place as reading_order
 
-__all__ = ["Table", "bounds", "certificates", "exactness", "origins", "short"]
+__all__ = ["Table", "bounds", "certificates", "exactness", "origins", "predicted", "short"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,37 @@ def bounds(rows: Sequence[Fields]) -> Table:
         lines.append((suite, scale, init, depths, method, _holds(group), middle, most))
     heads = "suite", "scale", "frozen", "depths", "method", "bound holds#"
     return Table((*heads, "median bound / measured#", "largest bound / measured#"), tuple(lines))
+
+
+def predicted(runs: Sequence[Run]) -> Table:
+    """Task by task: what a full fine-tune gains, the rank recommended for it, and the rank that training takes.
+
+    Args:
+        runs: of the suite ``glue``, of one scale.
+
+    Cost O(runs).
+    """
+    found = [Measurement(run.spec, run.cell, run.method, run.rank, run.metrics) for run in runs]
+    lines = [
+        (
+            one.task, str(one.seeds), _points(one.head), _points(one.full), _points(one.gain),
+            *((short(one.predicted), *(_rank(one.least(some)) if some else "-" for some in one.ways))
+              if one.tells else ("no gain to predict", "-", "-", "-")),
+        )
+        for one in predictions(found)
+    ]  # fmt: skip
+    heads = "task", "seeds#", "head alone#", "all weights#", "gain, points#", "recommended rank#"
+    kept = f"with {KEPT:.0%} of the gain#"
+    ways = "least trained rank", "least extracted rank", "least rank extracted by texts' weights"
+    return Table((*heads, *(f"{way} {kept}" for way in ways)), tuple(lines))
+
+
+def _points(share: float | None) -> str:
+    return "not run" if share is None else f"{100 * share:.1f}"
+
+
+def _rank(rank: int | None) -> str:
+    return "none tried" if rank is None else str(rank)
 
 
 def origins(runs: Sequence[Run]) -> Table:

@@ -1,6 +1,6 @@
 """The suite that a TOML file describes, or everything that is wrong with it at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -8,8 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 from ...errors import SpecError
 from .keys import Facts, Measure, Method, ModelName, misplaced
 from .suite import Count, Depths, Suite
+from .tasks import TASK_MEASURE, TaskSuite
 
-__all__ = ["parse_suite"]
+__all__ = ["parse_any", "parse_suite"]
 
 T = TypeVar("T")
 _MODEL = TypeAdapter[ModelName](ModelName).validate_python
@@ -17,6 +18,30 @@ _MEASURE = TypeAdapter[Measure](Measure).validate_python
 _METHODS = TypeAdapter(list[Method]).validate_python
 _DEPTHS = TypeAdapter(list[Depths]).validate_python
 _WIDTH = TypeAdapter[int](Count).validate_python
+
+
+def parse_any(content: Mapping[str, object], where: str) -> Suite | TaskSuite:
+    """The suite that a TOML file's content describes, of networks or of tasks.
+
+    Args:
+        content, where: as :func:`parse_suite` has them.
+
+    Raises:
+        SpecError: as there.
+    """
+    return _tasks(content, where) if content.get("measure") == TASK_MEASURE else parse_suite(content, where)
+
+
+def _tasks(content: Mapping[str, object], where: str) -> TaskSuite:
+    try:
+        return TaskSuite.model_validate(dict(content))
+    except ValidationError as error:
+        raise _wrong(where, [_worded(dict(fault)) for fault in error.errors()]) from None
+
+
+def _wrong(where: str, faults: Sequence[str]) -> SpecError:
+    count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+    return SpecError(f"{where} must describe a suite, got {count}: {'; '.join(faults)}; mend these")
 
 
 def parse_suite(content: Mapping[str, object], where: str) -> Suite:
@@ -43,8 +68,7 @@ def parse_suite(content: Mapping[str, object], where: str) -> Suite:
     faults += misplaced(content, facts)
     if suite is not None and not faults:
         return suite
-    count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-    raise SpecError(f"{where} must describe a suite, got {count}: {'; '.join(faults)}; mend these")
+    raise _wrong(where, faults)
 
 
 def _facts(content: Mapping[str, object]) -> Facts:

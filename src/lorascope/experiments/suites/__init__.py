@@ -6,7 +6,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from ...errors import SpecError
-from ..spec import Suite, parse_suite
+from ..spec import Suite, TaskSuite, parse_any
 
 __all__ = ["load_suite", "suite_names"]
 
@@ -21,7 +21,7 @@ def suite_names() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
 
 
-def load_suite(name: str) -> Suite:
+def load_suite(name: str) -> Suite | TaskSuite:
     """A suite that comes with lorascope, or one of your own.
 
     Args:
@@ -30,17 +30,17 @@ def load_suite(name: str) -> Suite:
     Raises:
         SpecError: no such suite, or a file that describes none; all faults at once.
 
-    >>> load_suite("fnn").width
-    16
+    >>> load_suite("fnn").title
+    'ReLU networks of two and four layers'
     """
     if name.endswith(".toml"):
-        return parse_suite(_content(Path(name), name), name)
+        return parse_any(_content(Path(name), name), name)
     if name not in suite_names():
         raise SpecError(
             f"a suite must be one of {', '.join(suite_names())}, or a TOML file of your own (its path ends in .toml), "
             f"got {name!r}"
         )
-    return parse_suite(_content(files(__name__) / f"{name}.toml", name), f"the suite {name}")
+    return parse_any(_content(files(__name__) / f"{name}.toml", name), f"the suite {name}")
 
 
 def _content(file: Traversable, name: str) -> dict[str, object]:

@@ -1,0 +1,124 @@
+"""Rows from files: read as they are, and every way in which a file can be wrong said with its place."""
+
+import pytest
+
+from hf.glue import made
+from lorascope.errors import CheckpointError, SpecError
+from lorascope.hf.glue import load_data, read_split, task_named
+from lorascope.hf.glue.model import open_base
+from lorascope.hf.glue.search import held_out
+
+pytestmark = pytest.mark.hf
+
+
+def split(path, text, task="sst2"):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_split(path, task_named(task))
+
+
+def test_texts_are_taken_as_they_are(tmp_path):
+    rows = split(
+        tmp_path / "dev.tsv", '\ufeffidx\tsentence1\tsentence2\tlabel\n0\t" NA\t\t1\n1\tit \u2028 is "so"\t\t0\n'
+    )
+    assert rows.first == ('" NA', 'it \u2028 is "so"')
+    assert (rows.second, rows.labels) == ((), (1, 0))
+
+
+def test_columns_are_found_by_name_and_lines_may_end_as_on_windows(tmp_path):
+    rows = split(tmp_path / "dev.tsv", "label\tsentence2\tmore\tsentence1\r\n2.5\tb\tx\ta\r\n", "stsb")
+    assert (rows.first, rows.second, rows.labels) == (("a",), ("b",), (2.5,))
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "said"),
+    [
+        ("idx\tsentence1\n0\ta\n", "sst2", ", line 1: the header must name sentence1, label"),
+        ("idx\tsentence1\tlabel\n0\ta\t1\n", "rte", "missing: sentence2, got idx, sentence1, label"),
+        ("", "sst2", ", line 1: the header must name sentence1, label (a file of GLUE rows has idx"),
+        (
+            "sentence1\tlabel\na\t1\nb\t2\nc\t-1\n",
+            "sst2",
+            ", line 3: label '2'; line 4: label '-1' (labels of sst2 are",
+        ),
+        ("sentence1\tlabel\na\t0.5\n", "sst2", ", line 2: label '0.5'"),
+        (
+            "sentence1\tsentence2\tlabel\na\tb\t5.1\n",
+            "stsb",
+            ", line 2: label '5.1' (labels of stsb are numbers from 0",
+        ),
+        ("sentence1\tsentence2\tlabel\na\tb\tnan\n", "stsb", ", line 2: label 'nan'"),
+        ("sentence1\tlabel\n", "sst2", "a split must have at least one row, got the header alone"),
+        ("sentence1\tlabel\na\t1\nb\tc\t0\n", "sst2", ", line 3: 3 fields where the header has 2"),
+        ('"sentence1"\t"label"\n"a"\t"1"\n', "sst2", ", line 1: fields must not be quoted"),
+        (
+            'sentence1\tlabel\nplain\t0\n"he said ""no"""\t1\n',
+            "sst2",
+            ', line 3: fields must not be quoted, got "he said',
+        ),
+        ('sentence1\tlabel\n"a"\t0\n"b"\t1\n', "sst2", ", line 2: fields must not be quoted"),
+        (b"sentence1\tlabel\na\t1\nb\xff\t0\n", "sst2", ", line 3: must be UTF-8, got the byte 0xff"),
+        ("sentence1\tsentence2\tlabel\na\t\t1\nb\t\t0\n", "mrpc", ", line 2: mrpc has pairs of texts"),
+        ("sentence1\tlabel\n" + "a\tx\n" * 9, "sst2", "line 4: label 'x'; and 6 more"),
+    ],
+)
+def test_a_wrong_file_is_told_by_name_and_line(tmp_path, text, task, said):
+    path = tmp_path / "train.tsv"
+    with pytest.raises(SpecError) as caught:
+        split(path, text, task)
+    assert str(caught.value).startswith(str(path))
+    assert said in str(caught.value)
+
+
+def test_missing_files_and_no_way_to_the_hub(tmp_path, monkeypatch):
+    with pytest.raises(SpecError, match=r"--data must hold .*train.tsv and .*dev.tsv, found no .*; name the folder"):
+        load_data(task_named("sst2"), tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(
+        SpecError, match=r"cannot be reached, and there is no local copy .*give --data a folder that has"
+    ):
+        load_data(task_named("sst2"), None)
+
+
+def test_both_development_sets_of_mnli(tmp_path):
+    folder = made.task(tmp_path, "mnli", made.three_way)
+    assert load_data(task_named("mnli"), folder).others == {}
+    made.write(folder / "mnli" / "dev_mismatched.tsv", made.three_way(7, 9))
+    found = load_data(task_named("mnli"), folder)
+    assert [(name, len(rows)) for name, rows in found.others.items()] == [("_mismatched", 7)]
+
+
+def test_a_digest_is_of_the_rows_and_not_of_the_folder(tmp_path):
+    digests = [load_data(task_named("stsb"), made.task(tmp_path / name, "stsb", made.similar)).digest for name in "ab"]
+    other = load_data(task_named("stsb"), made.task(tmp_path / "c", "stsb", made.similar, dev=39)).digest
+    assert digests[0] == digests[1] != other
+
+
+def test_rows_held_out_are_not_trained_on(tmp_path):
+    data = load_data(task_named("stsb"), made.task(tmp_path, "stsb", made.similar))
+    inner = held_out(data, 1000)
+    assert (len(inner.train), len(inner.dev)) == (96, 24)
+    both = sorted(zip(inner.train.second + inner.dev.second, inner.train.first + inner.dev.first, strict=True))
+    assert both == sorted(zip(data.train.second, data.train.first, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: made.encoder(folder, vocab_size=9), "it has 28 tokens, the model 9"),
+        (lambda folder: made.encoder(folder, pad_token_id=2), "it pads with token 0, the model with 2"),
+    ],
+)
+def test_a_tokenizer_that_does_not_fit(tmp_path, make, said):
+    make(tmp_path / "base")
+    with pytest.raises(CheckpointError) as caught:
+        open_base(str(tmp_path / "base"), 16)
+    assert said in str(caught.value)
+    assert "config.json" in str(caught.value)
+
+
+def test_a_model_without_a_tokenizer(tmp_path):
+    made.encoder(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).unlink()
+    with pytest.raises(CheckpointError, match="must have its tokenizer, found none in"):
+        open_base(str(tmp_path), 16)
