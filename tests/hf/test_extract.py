@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import peft
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from hf import tiny
 from lorascope.errors import CheckpointError, SpecError
+from lorascope.experiments.workers import local_pool
 from lorascope.hf import extract, write
 from lorascope.hf.factors import Factors
 from lorascope.hf.functional import quiet
@@ -304,6 +306,30 @@ def test_killed_and_run_again(tmp_path):
     name = "adapter_model.safetensors"
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not folder.exists()
+
+
+def test_threads_take_the_matrices(tmp_path):
+    base, tuned = tiny.pair("bert", tmp_path)
+    extract(base, tuned, tmp_path / "alone", rank=4)
+    with ThreadPoolExecutor(3) as executor:
+        extract(base, tuned, tmp_path / "many", rank=4, executor=executor)
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_processes_take_the_matrices(tmp_path):
+    base, tuned = tiny.pair("mixtral", tmp_path)
+    tiny.tokenizer(tuned)
+    options = {"rank": 4, "calibration": tiny.texts(tmp_path / "texts.txt")}
+    extract(base, tuned, tmp_path / "alone", **options)
+    with local_pool(2) as executor:
+        extract(base, tuned, tmp_path / "many", **options, executor=executor)
+        name = "adapter_model.safetensors"
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()
+        (tmp_path / "tuned" / "model.safetensors").write_bytes(b"not a model")
+        with pytest.raises(CheckpointError):
+            extract(base, tuned, tmp_path / "faulty", rank=4, executor=executor)
 
 
 def test_another_question_starts_anew(tmp_path):

@@ -56,3 +56,31 @@ def test_an_adapter_reads_as_well_as_the_fine_tune(tuned, tmp_path):
         accuracy = minilm.accuracy(full)
         assert accuracy > 0.65
         assert minilm.accuracy(adapted) >= accuracy - 0.03
+
+
+def test_calibration_and_refinement_bring_it_nearer_on_other_texts(tuned, tmp_path):
+    held_out, calibration = tmp_path / "held-out.txt", tmp_path / "calibration.txt"
+    held_out.write_text("\n".join(minilm.rows("dev", 200)[0]))
+    calibration.write_text("\n".join(minilm.rows("train", 300, 30_000)[0]))
+    kl, parameters = {}, {}
+    for name, options in (("plain", {}), ("weighted", {"calibration": calibration}),
+                          ("refined", {"calibration": calibration, "refine_steps": 40})):  # fmt: skip
+        found = extract(minilm.folder(), tuned, tmp_path / name, rank=4, exclude="embeddings", outputs=False, **options)
+        verified = verify(minilm.folder(), tuned, str(tmp_path / name), held_out)
+        assert verified.faults == []
+        kl[name], parameters[name] = verified.functional.kl, found.parameters
+    assert parameters["refined"] == parameters["weighted"] <= parameters["plain"]
+    assert kl["weighted"] <= 0.65 * kl["plain"]
+    assert kl["refined"] <= 0.4 * kl["plain"]
+
+
+def test_heads_fitted_together_do_not_cost_outputs(tuned, tmp_path, monkeypatch):
+    """Values and outputs fitted to their products, against each matrix's own best approximation."""
+    held_out = tmp_path / "held-out.txt"
+    held_out.write_text("\n".join(minilm.rows("dev", 200)[0]))
+    kl = {}
+    for name in ("fitted", "plain"):
+        extract(minilm.folder(), tuned, tmp_path / name, rank=8, outputs=False)
+        kl[name] = verify(minilm.folder(), tuned, str(tmp_path / name), held_out).functional.kl
+        monkeypatch.setattr("lorascope.hf.stages.fit_heads", lambda _models, _pairs, found, *_: found)
+    assert kl["fitted"] <= 1.02 * kl["plain"]

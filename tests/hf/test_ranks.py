@@ -213,7 +213,8 @@ def test_texts_ask_for_the_rank_that_does_it(tmp_path):
     by_rank = dict(found.divergences)
     assert by_rank[2] <= 0.01 * by_rank[0] < by_rank[1]
     extract(*folders, tmp_path / "out", rank=2)
-    assert verify(*folders, str(tmp_path / "out"), texts).functional.kl == pytest.approx(by_rank[2], rel=1e-3)
+    # heads' products are fitted on top of what the ranks were tried with
+    assert verify(*folders, str(tmp_path / "out"), texts).functional.kl <= by_rank[2] * 1.02
 
 
 def test_the_same_model_twice(tmp_path):

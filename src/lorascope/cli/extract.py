@@ -7,6 +7,7 @@ import typer
 
 from ..errors import SpecError
 from ..progress import bar
+from .executor import processes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +52,13 @@ def extract(
         str | None, typer.Option(metavar="NAME", help="What the adapter calls its base; default: BASE, never a path.")
     ] = None,
     device: Annotated[str, typer.Option(metavar="D", help="Of the products: cpu, cuda, cuda:1.")] = "cpu",
+    workers: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Processes that take the matrices; 0: this one, one by one.")
+    ] = 0,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers take them; they must see the same folders."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would be; write nothing.")] = False,
 ) -> None:
     """Turn a fine-tune into a LoRA adapter of its base, and prove the file by reading it back.
@@ -63,11 +71,11 @@ def extract(
 
     from .. import hf  # noqa: PLC0415
 
-    with bar("Extracting") as progress:
+    with processes(workers, cluster) as executor, bar("Extracting") as progress:
         found = hf.extract(
             base, tuned, out, rank=rank, parameters=params, max_error=max_error, calibration=calibration,
             refine_steps=refine, modules=modules, exclude=exclude, profile=profile, dtype=dtype, base_name=base_name,
-            device=device, dry_run=dry_run, progress=progress,
+            device=device, executor=executor, dry_run=dry_run, progress=progress,
         )  # fmt: skip
     _print(Console(highlight=False), found, None if dry_run else out)
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..errors import SpecError
+from .executor import connected, one_of
 from .files import output_folder
 from .tables import print_comparison, print_medians, print_predictions
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from rich.console import Console
 
     from ..experiments import CellFunction, Ran, RunProgress, ScaleName, Suite, TaskSuite
@@ -89,9 +88,8 @@ def run(
     """
     _check_name(suite)
     _check_subject(suite, model, data)
-    if workers and cluster is not None:
-        raise SpecError(f"give --workers or --cluster, got --workers {workers} and --cluster {cluster}; leave one out")
-    with _connected(cluster) as executor:
+    one_of(workers, cluster)
+    with connected(cluster) as executor:
         folder = output_folder(results, "--results")
         import torch  # noqa: PLC0415
         from rich.console import Console  # noqa: PLC0415
@@ -155,18 +153,6 @@ def _with_cell(
 
     tasks = suite.scales[scale].tasks if scale in suite.scales else []
     return suite.on(subject(model, data, tasks)), TaskCell(model, data)
-
-
-@contextmanager
-def _connected(cluster: str | None) -> "Generator[Executor | None]":
-    """The cluster's executor, or None where none is asked for."""
-    if cluster is None:
-        yield None
-        return
-    from ..experiments import cluster as connect  # noqa: PLC0415
-
-    with connect(cluster) as executor:
-        yield executor
 
 
 @contextmanager

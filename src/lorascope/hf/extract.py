@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +21,13 @@ from .checkpoint import Checkpoint
 from .choose import Choice, choose
 from .factors import Factors
 from .functional import Compared, Functional
+from .joint import joined
 from .pairs import LeftOut, Models, Pair, open_models
 from .profiles import MAX_RANKS, Profile
-from .stages import joined, truncated
+from .stages import truncated
 from .style import Style
 from .texts import read_texts
-from .work import Work, dtype_of, open_work, publish
+from .work import Where, Work, dtype_of, open_work, publish
 from .write import write_adapter
 
 __all__ = ["Extracted", "extract"]
@@ -81,6 +83,7 @@ def extract(
     dtype: str | None = None,
     base_name: str | None = None,
     device: str = "cpu",
+    executor: Executor | None = None,
     dry_run: bool = False,
     outputs: bool = True,
     progress: Progress | None = None,
@@ -106,6 +109,7 @@ def extract(
         dtype: of what is written; default the tuned model's.
         base_name: what the adapter says its base is; default the name or the folder's last part.
         device: where the products run.
+        executor: whose processes take the matrices, one by one; they must see the same folders. None: this one does.
         dry_run: write nothing.
         outputs: compare the outputs too, where the model fits into half of the free memory.
         progress: called with the share done and a few words.
@@ -138,7 +142,8 @@ def extract(
         "matrices": [pair.name for pair in choice.factors],
     }
     with _work(out, asked, dry_run) as work:
-        found, notes, compared = _found(models, choice, budget, profile, work, calibration, refine_steps, device, told)
+        where = Where(work, device, executor)
+        found, notes, compared = _found(models, choice, budget, profile, where, calibration, refine_steps, told)
         how = Style(profile, kind, base_name or _base_name(models), _largest(choice, found, profile), notes)
         if dry_run:
             return _summary(choice, found, how)
@@ -163,20 +168,20 @@ def _work(out: Path, asked: Mapping[str, Any], dry_run: bool) -> Generator[Work]
 
 
 def _found(
-    models: Models, choice: Choice, budget: Budget, profile: Profile, work: Work, calibration: Path | None,
-    steps: int, device: str, told: Progress,
+    models: Models, choice: Choice, budget: Budget, profile: Profile, where: Where, calibration: Path | None,
+    steps: int, told: Progress,
 ) -> tuple[list[Factors], tuple[str, ...], Compared]:  # fmt: skip
     """The factors, how they were found in words, and on what their outputs are to be compared."""
     if calibration is None:
-        found = truncated(models, choice, budget, profile, work, None, device, _part(told, _OPENED, _WRITTEN))
+        found = truncated(models, choice, budget, profile, where, None, _part(told, _OPENED, _WRITTEN))
         return found, (), Compared()
     batches = read_texts(calibration, [models.tuned.folder, models.base.folder], BATCH)
     begun, ended = (0.25, 0.4) if steps else (0.4, 0.7)
-    weights = calibrate(models, choice, batches, work.folder, device, _part(told, _OPENED, begun))
-    found = truncated(models, choice, budget, profile, work, weights, device, _part(told, begun, ended))
+    weights = calibrate(models, choice, batches, where.work.folder, where.device, _part(told, _OPENED, begun))
+    found = truncated(models, choice, budget, profile, where, weights, _part(told, begun, ended))
     texts = sum(len(batch["input_ids"]) for batch in batches)
     notes = [f"Weighted by {texts} calibration texts, ranks where they do most for their entries."]
-    found, note = joined(models, choice, found, work, weights, batches, steps, device, _part(told, ended, _WRITTEN))
+    found, note = joined(models, choice, found, where, weights, batches, steps, _part(told, ended, _WRITTEN))
     notes.append(note)
     return found, tuple(notes), Compared(batches, "the calibration texts")
 

@@ -12,7 +12,7 @@ from .factors import Factors
 __all__ = ["refine"]
 
 RATE = 3e-4
-HIDDEN = 0.1
+HIDDEN = 1.0
 """Weight of the last hidden states' relative error beside the divergence."""
 
 
@@ -25,8 +25,8 @@ def refine(
 ) -> list[Factors]:
     """Train the factors by Adam, at a rate that falls along a cosine; the student's change with them.
 
-    The loss is ``KL(tuned || adapted)``, mean over unpadded positions, plus 0.1 times the relative error of the last
-    hidden states. Stacked experts and tied embeddings stay as they are.
+    The loss is ``KL(tuned || adapted)``, mean over unpadded positions, plus the relative error of the last hidden
+    states. Stacked experts and tied embeddings stay as they are.
 
     Args:
         both: the models.

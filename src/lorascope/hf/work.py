@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from ..errors import SpecError
 from .factors import Factors
 
-__all__ = ["MARK", "Work", "open_work", "publish"]
+__all__ = ["MARK", "Where", "Work", "open_work", "publish"]
 
 MARK = "lorascope.json"
 """In every adapter's folder that was written here: what it holds, for ``verify``."""
@@ -30,7 +31,7 @@ class Work:
 
     folder: Path
 
-    def path(self, index: int, stage: str) -> Path:
+    def path(self, index: int, stage: str = "matrix") -> Path:
         return self.folder / f"{stage}-{index:05d}.safetensors"
 
     def load(self, index: int, stage: str = "matrix") -> Factors | None:
@@ -53,6 +54,21 @@ class Work:
         part = self.path(index, stage).with_suffix(".part")
         save_file(tensors, part, metadata=told)
         part.replace(self.path(index, stage))
+
+
+@dataclass(frozen=True)
+class Where:
+    """The place of the work.
+
+    Attributes:
+        work: the folder in which it is kept.
+        device: where the products run.
+        executor: whose processes take the matrices; None: this one does.
+    """
+
+    work: Work
+    device: str = "cpu"
+    executor: Executor | None = None
 
 
 def open_work(out: Path, asked: Mapping[str, Any]) -> Work:
