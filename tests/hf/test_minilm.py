@@ -61,10 +61,10 @@ def test_an_adapter_reads_as_well_as_the_fine_tune(tuned, tmp_path):
 def test_calibration_and_refinement_bring_it_nearer_on_other_texts(tuned, tmp_path):
     held_out, calibration = tmp_path / "held-out.txt", tmp_path / "calibration.txt"
     held_out.write_text("\n".join(minilm.rows("dev", 200)[0]))
-    calibration.write_text("\n".join(minilm.rows("train", 300, 30_000)[0]))
+    calibration.write_text("\n".join(minilm.rows("train", 240, 30_000)[0]))
     kl, parameters = {}, {}
     for name, options in (("plain", {}), ("weighted", {"calibration": calibration}),
-                          ("refined", {"calibration": calibration, "refine_steps": 40})):  # fmt: skip
+                          ("refined", {"calibration": calibration, "refine_steps": 30})):  # fmt: skip
         found = extract(minilm.folder(), tuned, tmp_path / name, rank=4, exclude="embeddings", outputs=False, **options)
         verified = verify(minilm.folder(), tuned, str(tmp_path / name), held_out)
         assert verified.faults == []

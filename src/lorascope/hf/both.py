@@ -55,13 +55,21 @@ class Both:
             self._kept[index] = made
         return made
 
-    def losses(self, index: int) -> tuple[Tensor, Tensor]:
+    def losses(self, index: int, instead: Inputs | None = None) -> tuple[Tensor, Tensor]:
         """On one batch: ``KL(teacher || student)``, in nats, and the relative error of the last hidden states.
 
         For a single output and for hidden states the halved squared error stands for the divergence.
+
+        Args:
+            index: of the batch.
+            instead: what is read in its place.
         """
-        wanted, hidden = self.wanted(index)
-        got, got_hidden = rows(self.student, self.batches[index])
+        if instead is None:
+            wanted, hidden = self.wanted(index)
+        else:
+            with torch.no_grad():
+                wanted, hidden = rows(self.teacher, instead)
+        got, got_hidden = rows(self.student, self.batches[index] if instead is None else instead)
         if hidden is None or wanted.shape[-1] == 1:
             divergence = 0.5 * (got - wanted).square().sum(-1).mean()
         else:
