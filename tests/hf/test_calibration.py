@@ -24,7 +24,7 @@ from lorascope.hf.pairs import open_models
 from lorascope.hf.texts import read_texts
 
 pytestmark = pytest.mark.hf
-TEXTS = ["llama", "llama-tied", "gpt2", "bert", "mixtral"]
+TEXTS = ["llama", "llama-tied", "gpt2", "bert", "mixtral", "t5"]
 
 
 def pair(case, folder, **options):
@@ -49,7 +49,9 @@ def test_every_kind_of_model_at_full_rank(case, tmp_path):
         got = tiny.logits(peft.PeftModel.from_pretrained(model, tmp_path / "out").eval(), case)
     wanted = tiny.logits(tiny.tune(tiny.make(case)), case)
     assert float((got - wanted).norm() / wanted.norm()) <= 1e-3
-    assert verify(base, tuned, str(tmp_path / "out")).faults == []
+    verified = verify(base, tuned, str(tmp_path / "out"), texts)
+    assert verified.faults == []
+    assert verified.functional.kl < 1e-6
 
 
 @pytest.mark.parametrize("case", ["llama", "gpt2", "bert", "mixtral"])

@@ -26,7 +26,7 @@ from .pairs import LeftOut, Models, Pair, open_models
 from .profiles import MAX_RANKS, Profile
 from .stages import truncated
 from .style import Style
-from .texts import read_texts
+from .texts import texts_for
 from .work import Where, Work, dtype_of, open_work, publish
 from .write import write_adapter
 
@@ -175,7 +175,7 @@ def _found(
     if calibration is None:
         found = truncated(models, choice, budget, profile, where, None, _part(told, _OPENED, _WRITTEN))
         return found, (), Compared()
-    batches = read_texts(calibration, [models.tuned.folder, models.base.folder], BATCH)
+    batches = texts_for(models, calibration, BATCH)
     begun, ended = (0.25, 0.4) if steps else (0.4, 0.7)
     weights = calibrate(models, choice, batches, where.work.folder, where.device, _part(told, _OPENED, begun))
     found = truncated(models, choice, budget, profile, where, weights, _part(told, begun, ended))

@@ -15,7 +15,7 @@ from .recommend import Recommendation, recommend_by_energy
 from .recommend_texts import recommend_by_texts
 from .slots import MATRICES
 from .spectrum import Spectrum, noise_floor, spectrum
-from .texts import read_texts
+from .texts import texts_for
 
 __all__ = ["HeadRow", "MatrixRow", "RankReport", "matrix_rows", "rank_report"]
 
@@ -113,7 +113,7 @@ def rank_report(
     Cost O(out inp min(out, inp)) a matrix; one matrix of each model in memory, two for a head's product.
     """
     models = open_models(base, tuned)
-    batches = None if texts is None else read_texts(texts, [models.tuned.folder, models.base.folder])
+    batches = None if texts is None else texts_for(models, texts)
     generator = torch.Generator().manual_seed(0)
     matrices: list[MatrixRow] = []
     whole: dict[str, int] = {}

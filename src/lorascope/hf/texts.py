@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, SpecError
+from .pairs import Models
 
-__all__ = ["has_tokenizer", "read_texts"]
+__all__ = ["has_tokenizer", "read_texts", "texts_for"]
 
 LENGTH = 512
 """Tokens a text at most."""
@@ -54,6 +56,23 @@ def read_texts(file: Path, folders: Sequence[Path], batch: int = BATCH) -> list[
     return [
         dict(tokenizer(part, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")) for part in parts
     ]
+
+
+def texts_for(models: Models, file: Path, batch: int = BATCH) -> list[dict[str, Tensor]]:
+    """The same for two models; what a decoder reads beside an encoder is each text again, shifted by one.
+
+    Raises:
+        SpecError, CheckpointError: as :func:`read_texts`.
+    """
+    batches = read_texts(file, [models.tuned.folder, models.base.folder], batch)
+    config = models.model.config
+    if config.is_encoder_decoder:
+        start = config.decoder_start_token_id
+        for made in batches:
+            tokens = made["input_ids"]
+            first = torch.full_like(tokens[:, :1], 0 if start is None else start)
+            made["decoder_input_ids"] = torch.cat([first, tokens[:, :-1]], dim=1)
+    return batches
 
 
 def has_tokenizer(folder: Path) -> bool:

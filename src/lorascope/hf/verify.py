@@ -14,7 +14,7 @@ from .adapter_files import open_adapter
 from .functional import Functional, compare
 from .measure import residuals
 from .pairs import open_models
-from .texts import read_texts
+from .texts import texts_for
 from .work import MARK
 
 __all__ = ["Verified", "VerifiedRow", "verify"]
@@ -108,7 +108,7 @@ def verify(
     models = open_models(base, tuned)
     folder = open_adapter(adapter).folder
     recorded = _recorded(folder)
-    batches = None if texts is None else read_texts(texts, [models.tuned.folder, models.base.folder])
+    batches = None if texts is None else texts_for(models, texts)
     rows: list[VerifiedRow] = []
     total = sum(torch.Size(pair.shape).numel() for pair in models.pairs)
     read = residuals(models, folder, {pair.name for pair in models.pairs})
