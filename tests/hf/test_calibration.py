@@ -224,3 +224,15 @@ def test_what_cannot_be(tmp_path):
             extract(*folders, tmp_path / "out", **{"calibration": texts, **options})
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", ["llama", "bert"])
+def test_a_gpu_comes_to_the_same(case, tmp_path):
+    base, tuned, texts = pair(case, tmp_path)
+    kl = []
+    for device in ("cpu", "cuda"):
+        found = extract(base, tuned, tmp_path / device, rank=4, calibration=texts, refine_steps=10, device=device)
+        kl.append(found.functional.kl)
+        assert verify(base, tuned, str(tmp_path / device)).faults == []
+    assert kl[1] == pytest.approx(kl[0], rel=0.05)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..shapes import Float
 from .both import Both
 from .choose import Choice
+from .cotangents import Output
 from .factors import Factors
 from .passes import Seen, run_back
 
@@ -142,11 +143,8 @@ def _responses(
 
         output, directions = run_back(both.student, list(given), batch, generator, visit)
         target, _ = both.wanted(number)
+        short = _short(output, target)
         for turn, direction in enumerate(directions):
-            value = output.value.detach()
-            short = torch.zeros_like(value)
-            mask = output.mask if output.mask is not None else torch.ones(value.shape[:-1], dtype=torch.bool)
-            short[mask] = target - value[mask]
             wanted.append((direction * short).reshape(count, -1).sum(dim=1).double().cpu())
             columns = [
                 parts.get((turn, index), torch.zeros(count, factors.rank, dtype=torch.float64))
@@ -157,6 +155,16 @@ def _responses(
         first += count
         progress((number + 1) / len(both.batches))
     return torch.cat(responses), torch.cat(wanted), torch.cat(texts)
+
+
+def _short(output: Output, target: Tensor) -> Tensor:
+    """What the outputs lack, zero where they do not count."""
+    value = output.value.detach()
+    if output.mask is None:
+        return target.reshape(value.shape) - value
+    short = torch.zeros_like(value)
+    short[output.mask] = target - value[output.mask]
+    return short
 
 
 def _parts(seen: Seen, factors: Factors, mean: Tensor | None, count: int) -> Tensor:
