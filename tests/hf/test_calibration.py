@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import peft
 import pytest
@@ -204,6 +205,23 @@ def test_refinement_never_ends_further_off(tmp_path, monkeypatch):
     name = "adapter_model.safetensors"
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
     assert math.isclose(found.functional.kl, plain.functional.kl)
+
+
+def test_models_that_do_not_fit_into_the_memory(tmp_path, monkeypatch):
+    base, tuned, texts = pair("bert", tmp_path)
+    size = 4 * sum(math.prod(matrix.shape) for matrix in open_models(base, tuned).pairs)
+    extract(base, tuned, tmp_path / "first", rank=2, calibration=texts)
+    # one fits, two do not: no gains, and the card says so
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1.5 * size))
+    found = extract(base, tuned, tmp_path / "second", rank=2, calibration=texts)
+    assert "Gains were not fitted: both models in memory" in found.told[1]
+    with pytest.raises(SpecError, match="--refine needs both models in memory"):
+        extract(base, tuned, tmp_path / "third", rank=2, calibration=texts, refine_steps=2)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=0.5 * size))
+    with pytest.raises(SpecError, match="--calibration needs the model in memory"):
+        extract(base, tuned, tmp_path / "fourth", rank=2, calibration=texts)
+    assert not (tmp_path / "third").exists()
+    assert not (tmp_path / "fourth").exists()
 
 
 def test_what_cannot_be(tmp_path):

@@ -18,7 +18,7 @@ from .passes import Inputs
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Both", "bytes_of_both", "load_both"]
+__all__ = ["Both", "load_both"]
 
 _CACHED = 1 << 28  # bytes of the tuned model's outputs that are kept rather than computed again
 
@@ -110,11 +110,6 @@ def load_both(models: Models, choice: Choice, adapter: Path, batches: Sequence[I
     parameters = dict(student.named_parameters())
     biases = {pair.module: parameters[f"{PREFIX}{pair.module}.base_layer.bias"] for pair in choice.biases}
     return Both(teacher, student, moved, dict(_factors(parameters, choice)), biases)
-
-
-def bytes_of_both(models: Models) -> int:
-    """Memory of two models in float32."""
-    return 2 * 4 * sum(torch.Size(pair.shape).numel() for pair in models.pairs)
 
 
 def _factors(parameters: dict[str, Tensor], choice: Choice) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:

@@ -9,9 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, SpecError
 from .choose import Choice
 from .functional import load_full, quiet
+from .memory import lacking
 from .moments import Moments, measure_moments, moment_bytes
 from .pairs import Models, Pair
 from .weights import Weights, weights_of
@@ -82,6 +83,7 @@ def calibrate(
 
     Raises:
         CheckpointError: a model that does not take texts.
+        SpecError: the model does not fit into the memory.
 
     Cost: the tuned model in float32 and its activations on a batch of 32 texts; a forward and a backward pass a round.
     """
@@ -92,6 +94,9 @@ def calibrate(
         )
     folder.mkdir(parents=True, exist_ok=True)
     missing = [pair for pair in choice.factors if _has_weights(pair) and not _path(folder, pair).is_file()]
+    room = lacking(models, 1, device) if missing else ""
+    if room:
+        raise SpecError(f"--calibration needs {room}; leave it out, or name a --device that has the room")
     if missing:
         rounds = list(_rounds(missing))
         with quiet():

@@ -6,11 +6,12 @@ from dataclasses import replace
 import torch
 
 from ..errors import SpecError
-from .both import bytes_of_both, load_both
+from .both import load_both
 from .calibration import Calibration
 from .choose import Choice
 from .factors import Factors, settled
 from .gains import fit_gains
+from .memory import lacking
 from .pairs import Models
 from .passes import Inputs
 from .refine import refine
@@ -47,7 +48,7 @@ def joined(
     if note.is_file():
         kept = [work.load(index, "joined") for index in range(len(found))]
         return [factors for factors in kept if factors is not None], note.read_text()
-    room = _room(models, device)
+    room = lacking(models, 2, device)
     if room and steps:
         raise SpecError(f"--refine needs {room}; leave it out, or name a --device that has the room")
     if room:
@@ -77,13 +78,3 @@ def joined(
         work.save(index, made[index], "joined")
     note.write_text(told)
     return made, told
-
-
-def _room(models: Models, device: str) -> str:
-    """What both models lack in memory, in words; empty where they fit."""
-    from psutil import virtual_memory  # noqa: PLC0415
-
-    needed, free = bytes_of_both(models), virtual_memory().available
-    if device != "cpu" or needed <= free:
-        return ""
-    return f"both models in memory, {needed / 1e9:.1f} GB in float32, where {free / 1e9:.1f} GB are free"
