@@ -91,10 +91,11 @@ def killed_after(line, seen, timeout=200):
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_with_the_same_weights_and_scores(made_task, tmp_path):
+@pytest.mark.parametrize("task", ["stsb", "mnli"])
+def test_a_killed_run_ends_with_the_same_weights_and_scores(made_task, tmp_path, task):
     options = ["--method", "full", "--steps", 400, "--every", 20, "--batch", 16, "--length", 32, "--dropout", 0.1]
     options += ["--lr", 2e-3, "--patience", 20]
-    line = ["stsb", *made_task, *options]
+    line = [task, *made_task, *options]
     whole = command("glue", *line, "--out", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     steps = tmp_path / ".cut.lorascope-work" / "steps"
