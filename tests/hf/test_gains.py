@@ -120,8 +120,11 @@ def test_responses_against_finite_differences(case):
 def test_what_was_halved_is_doubled(case):
     both, choice, found, means = case(32, scale=0.5)
     before = both.divergence()
-    made = fit_gains(both, choice, found, means)
+    fitted = fit_gains(both, choice, found, means)
+    made = fitted.factors
     assert both.divergence() < 0.3 * before
+    assert fitted.before == before
+    assert fitted.after == both.divergence()
     inside = [index for index, pair in enumerate(choice.factors) if pair.name in both.factors]
     total = [sum(float(many[index].B.norm() ** 2) for index in inside) for many in (found, made)]
     assert total[1] > 1.2 * total[0]
@@ -131,6 +134,6 @@ def test_a_step_that_does_harm_is_undone(case, monkeypatch):
     both, choice, found, means = case(2)
     before = both.divergence()
     monkeypatch.setattr(gains, "ridge_by_folds", lambda responses, *_: torch.full((responses.shape[1],), 50.0).double())
-    made = fit_gains(both, choice, found, means)
+    made = fit_gains(both, choice, found, means).factors
     assert all(torch.equal(new.B, old.B) for new, old in zip(made, found, strict=True))
     assert both.divergence() == pytest.approx(before, rel=1e-3)

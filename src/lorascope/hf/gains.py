@@ -1,24 +1,39 @@
 """How far to go along each direction, so that all matrices together err least, not each of them alone."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from ..shapes import Float
+from .adapter_files import PREFIX
 from .both import Both
 from .choose import Choice
 from .cotangents import Output
 from .factors import Factors
 from .passes import Seen, run_back
 
-__all__ = ["fit_gains", "ridge_by_folds"]
+__all__ = ["Fitted", "fit_gains", "ridge_by_folds"]
 
 FOLDS = 5
 STEPS = 2
 """Gauss-Newton steps at most."""
 _SHRINKAGES = tuple(10.0 ** (power / 2) for power in range(-6, 5))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the gains came to.
+
+    Attributes:
+        factors: of every matrix, residuals not yet measured.
+        before, after: mean divergence from the tuned model over the texts, in nats.
+    """
+
+    factors: list[Factors]
+    before: float
+    after: float
 
 
 def fit_gains(
@@ -27,7 +42,7 @@ def fit_gains(
     found: Sequence[Factors],
     means: Sequence[Tensor | None],
     progress: Callable[[float, str], None] | None = None,
-) -> list[Factors]:
+) -> Fitted:
     """Scale every direction ``b_k a_k^T`` of every matrix by a gain, fitted to the outputs on texts.
 
     What truncation leaves out of the matrices points the same way in the outputs, so it adds up. With the student's
@@ -43,12 +58,12 @@ def fit_gains(
         progress: called with the share done and a few words.
 
     Returns:
-        The factors, residuals not yet measured.
+        The factors, and the divergence with and without the gains.
 
     Cost: two forward passes and one backward pass a step, and a least-squares problem of one unknown a direction.
     """
     made = list(found)
-    before = both.divergence()
+    before = reached = both.divergence()
     names = [pair.name for pair in choice.factors]
     for step in range(STEPS):
         responses, wanted, texts = _responses(both, choice, made, means, lambda share, step=step: (
@@ -60,11 +75,11 @@ def fit_gains(
         ]
         _put(both, choice, made, tried, means)
         after = both.divergence()
-        if not after < before:
+        if not after < reached:
             _put(both, choice, tried, made, means)
             break
-        made, before = tried, after
-    return made
+        made, reached = tried, after
+    return Fitted(made, before, reached)
 
 
 def ridge_by_folds(
@@ -123,7 +138,7 @@ def _responses(
     progress: Callable[[float], object],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of every text and direction: what each gain does, what is wanted of them together, and the text's number."""
-    given = {f"base_model.model.{pair.module}": index for index, pair in enumerate(choice.factors)
+    given = {f"{PREFIX}{pair.module}": index for index, pair in enumerate(choice.factors)
              if pair.name in both.factors}  # fmt: skip
     responses: list[Tensor] = []
     wanted: list[Tensor] = []

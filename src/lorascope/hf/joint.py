@@ -57,16 +57,15 @@ def joined(
     largest = max((factors.rank for factors in found), default=1)
     write_files(start, models, choice, found, Style("peft", torch.float32, "start", max(largest, 1)))
     both = load_both(models, choice, start, batches, device)
-    before = both.divergence()
     means = [calibration.mean(pair) for pair in choice.factors]
     part = 0.2 if steps else 1.0
-    made = fit_gains(both, choice, found, means, lambda share, what: progress(part * share, what))
-    fitted = both.divergence()
-    told = f"Gains fitted to all directions together took their KL from {before:.4g} to {fitted:.4g}."
+    fitted = fit_gains(both, choice, found, means, lambda share, what: progress(part * share, what))
+    made = fitted.factors
+    told = f"Gains fitted to all directions together took their KL from {fitted.before:.4g} to {fitted.after:.4g}."
     if steps:
         trained = refine(both, choice, made, steps, lambda share, what: progress(0.2 + 0.8 * share, what))
         after = both.divergence()
-        if after < fitted:
+        if after < fitted.after:
             made = trained
             told += f" {steps} steps of distillation took it to {after:.4g}."
         else:

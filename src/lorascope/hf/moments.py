@@ -82,8 +82,7 @@ def measure_moments(
     """
     sums: dict[str, _Sums] = {}
     texts = 0
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    model.requires_grad_(requires_grad=False)
     for index, batch in enumerate(batches):
         run_back(model, modules, batch, generator, lambda seen: _add(sums, seen))
         texts += next(iter(batch.values())).shape[0]
