@@ -11,7 +11,7 @@ from torch import Tensor
 from .adapter_files import PREFIX
 from .choose import Choice
 from .cotangents import output_of
-from .functional import adapted, load_base, load_full, quiet
+from .functional import adapted, load_base, load_full, mean_kl, quiet
 from .pairs import Models
 from .passes import Inputs
 
@@ -73,8 +73,7 @@ class Both:
         if hidden is None or wanted.shape[-1] == 1:
             divergence = 0.5 * (got - wanted).square().sum(-1).mean()
         else:
-            left, right = wanted.log_softmax(-1), got.log_softmax(-1)
-            divergence = (left.exp() * (left - right)).sum(-1).mean()
+            divergence = mean_kl(wanted, got)
         error = divergence.new_zeros(())
         if hidden is not None and got_hidden is not None:
             error = torch.linalg.vector_norm(got_hidden - hidden) / torch.linalg.vector_norm(hidden)
@@ -127,9 +126,8 @@ def rows(model: Any, batch: Inputs) -> tuple[Tensor, Tensor | None]:  # noqa: AN
     made = model(**batch, output_hidden_states=True)
     output = output_of(made, batch)
     states = made.get("hidden_states") or made.get("decoder_hidden_states")
-    value = output.value if output.mask is None else output.value[output.mask]
     last = states[-1] if output.logits and states else None
     mask = batch.get("attention_mask")
     if last is not None and mask is not None and last.shape[:2] == mask.shape:
         last = last[mask.bool()]
-    return value.reshape(-1, value.shape[-1]), last
+    return output.rows, last

@@ -29,6 +29,12 @@ class Output:
     mask: Tensor | None
     logits: bool
 
+    @property
+    def rows(self) -> Tensor:
+        """The positions that count, (rows, classes)."""
+        kept = self.value if self.mask is None else self.value[self.mask]
+        return kept.reshape(-1, kept.shape[-1])
+
 
 def output_of(made: Any, batch: dict[str, Tensor]) -> Output:  # noqa: ANN401
     """Logits, or else last hidden states, and which positions count.

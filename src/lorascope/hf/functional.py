@@ -24,6 +24,7 @@ __all__ = [
     "divergence",
     "load_base",
     "load_full",
+    "mean_kl",
     "outputs",
     "quiet",
     "random_inputs",
@@ -201,7 +202,12 @@ def outputs(model: Callable[..., Any], batches: Sequence[Inputs]) -> tuple[Tenso
     return torch.cat(rows).double(), named == "logits"
 
 
-def divergence(wanted: Tensor, got: Tensor) -> float:
+def mean_kl(wanted: Tensor, got: Tensor) -> Tensor:
     """Mean over rows of KL(softmax wanted || softmax got), in nats."""
     left, right = wanted.log_softmax(-1), got.log_softmax(-1)
-    return float((left.exp() * (left - right)).sum(-1).mean())
+    return (left.exp() * (left - right)).sum(-1).mean()
+
+
+def divergence(wanted: Tensor, got: Tensor) -> float:
+    """The same as a number."""
+    return float(mean_kl(wanted, got))
