@@ -230,7 +230,7 @@ def _summary(
     ranked = {pair.module for pair, factors in zip(choice.factors, found, strict=True) if factors.rank}
     beside = [pair.beside for pair in choice.biases if pair.module not in ranked and pair.beside is not None]
     parameters += sum(sum(slot.shape) for slot in beside)
-    whole = sum(torch.Size(pair.shape).numel() for pair in (*choice.values, *choice.biases))
+    whole = sum(pair.entries for pair in (*choice.values, *choice.biases))
     norm = sum(row.norm**2 for row in rows)
     error = (sum(row.residual**2 for row in rows) / norm) ** 0.5 if norm else 0.0
     weighed = [factors for factors in found if factors.weighted and factors.total > 0]
@@ -249,7 +249,7 @@ def _summary(
 def _commonest(pairs: list[Pair]) -> torch.dtype:
     sizes: dict[torch.dtype, int] = {}
     for pair in pairs:
-        sizes[pair.tuned_dtype] = sizes.get(pair.tuned_dtype, 0) + torch.Size(pair.shape).numel()
+        sizes[pair.tuned_dtype] = sizes.get(pair.tuned_dtype, 0) + pair.entries
     return max(sizes, key=lambda dtype: sizes[dtype])
 
 

@@ -79,7 +79,7 @@ def compare(models: Models, adapter: Path, inputs: Sequence[Inputs] | None, desc
     """
     from psutil import virtual_memory  # noqa: PLC0415
 
-    needed = 4 * sum(torch.Size(pair.shape).numel() for pair in models.pairs)
+    needed = 4 * sum(pair.entries for pair in models.pairs)
     if needed > virtual_memory().available / 2:
         return Functional(f"not run: the model takes {needed / 1e9:.1f} GB, more than half of the free memory")
     batches = random_inputs(models.model) if inputs is None else inputs

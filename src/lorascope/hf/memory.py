@@ -1,7 +1,5 @@
 """Whether models fit into the memory that is free."""
 
-import torch
-
 from .pairs import Models
 
 __all__ = ["lacking"]
@@ -11,7 +9,7 @@ def lacking(models: Models, copies: int, device: str) -> str:
     """What is missing for copies of a model in float32, in words; empty where they fit, or on another device."""
     from psutil import virtual_memory  # noqa: PLC0415
 
-    needed = 4 * copies * sum(torch.Size(pair.shape).numel() for pair in models.pairs)
+    needed = 4 * copies * sum(pair.entries for pair in models.pairs)
     free = virtual_memory().available
     if device != "cpu" or needed <= free:
         return ""

@@ -1,5 +1,6 @@
 """Two checkpoints, parameter by parameter: never more than one of them in memory."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -58,6 +59,11 @@ class Pair:
     @property
     def kind(self) -> Kind:
         return self.slot.kind
+
+    @property
+    def entries(self) -> int:
+        """How many the tuned model's value has."""
+        return math.prod(self.shape)
 
     @property
     def grown(self) -> int:

@@ -129,7 +129,7 @@ def rank_report(
         told(attention.name)
         layer, module = place(attention.name)
         heads += [HeadRow(layer, module, gap) for gap in head_gaps(attention)]
-    parameters = sum(torch.Size(pair.shape).numel() for pair in models.pairs)
+    parameters = sum(pair.entries for pair in models.pairs)
     recommendation = recommend_by_energy(
         [(row.shape, row.spectrum) for row in matrices if row.kind != "head"], tolerance
     )
@@ -155,7 +155,7 @@ def _silent(_share: float, _what: str) -> None:
 
 def _by_size(models: Models, progress: Progress | None) -> Callable[[str], None]:
     """Call with what is begun; tells the share of the entries done before."""
-    sizes = {pair.name: float(torch.Size(pair.shape).numel()) for pair in models.pairs}
+    sizes = {pair.name: float(pair.entries) for pair in models.pairs}
     for attention in attentions(models.model, models.pairs):
         sizes[attention.name] = _WORK_OF_HEADS * sizes[attention.query.pair.name]
     total, done = sum(sizes.values()), 0.0

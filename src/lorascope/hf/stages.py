@@ -143,7 +143,7 @@ def _factors(
     progress: Progress,
 ) -> Iterator[Factors]:
     """One by one, in order; with an executor all that are missing first."""
-    sizes = [torch.Size(pair.shape).numel() for pair in pairs]
+    sizes = [pair.entries for pair in pairs]
     work, total, done = where.work, sum(sizes), 0
     if where.executor is not None:
         missing = {

@@ -110,13 +110,13 @@ def verify(
     recorded = _recorded(folder)
     batches = None if texts is None else texts_for(models, texts)
     rows: list[VerifiedRow] = []
-    total = sum(torch.Size(pair.shape).numel() for pair in models.pairs)
+    total = sum(pair.entries for pair in models.pairs)
     read = residuals(models, folder, {pair.name for pair in models.pairs})
     done = 0
     for pair in models.pairs:
         if progress is not None:
             progress(0.5 * done / total, pair.name)
-        done += torch.Size(pair.shape).numel()
+        done += pair.entries
         norm = float(torch.linalg.vector_norm(pair.difference(), dtype=torch.float64))
         if norm > 0 or read[pair.name] > 0:
             rows.append(VerifiedRow(pair.name, norm, read[pair.name], recorded.get(pair.name)))
