@@ -50,7 +50,8 @@ def killed(start, folder, mode, times):
     for kill in range(times):
         process, following = following, start(folder, mode)
         go(process)
-        time.sleep(moments.uniform(0, 0.08))
+        latest = 0.08 * (1 + kill // 16)  # a busy machine's victims need longer to reach their first write
+        time.sleep(moments.uniform(0, latest))
         process.kill()
         process.wait()
         yield kill
@@ -86,7 +87,7 @@ def test_killed_at_random_moments_and_resumed(start, tmp_path):
 
 def test_that_check_would_notice_a_careless_writer(start, tmp_path):
     with pytest.raises(SpecError, match=r"careless\.parquet must be a Parquet part file"):
-        all(not read(tmp_path).is_empty() for _ in killed(start, tmp_path, "careless", 10))
+        all(read(tmp_path).width for _ in killed(start, tmp_path, "careless", 100))
 
 
 @pytest.mark.parametrize(
