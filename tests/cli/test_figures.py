@@ -130,7 +130,7 @@ def test_killed_it_leaves_whole_files_alone(tmp_path):
     results = records(tmp_path / "results", *FIGURES)
     line = [sys.executable, "-c", CODE, "figures", "--results", results, "--out", out]
     process = subprocess.Popen(line, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     while len(list(out.glob("*.png"))) < 2:
         assert process.poll() is None
         assert time.monotonic() < until
