@@ -119,8 +119,12 @@ def test_predicted_and_trained_ranks():
         assert at["extracted, weighted by texts"] == (8.0, 8.0, 8.0, 3)
     # rte, between them, gains too little to say anything
     assert {x for _, x in numbers} == {0.0, 2.0}
-    ticks = FIGURES["glue-prediction"].draw(table(ROWS["glue"])).figure.axes[0].get_xticklabels()
-    assert "no gain" in " ".join(one.get_text() for one in ticks)
+    axis = FIGURES["glue-prediction"].draw(table(ROWS["glue"])).figure.axes[0]
+    assert "no gain" in " ".join(one.get_text() for one in axis.get_xticklabels())
+    # what says the same rank of the same task stands side by side, nearest to that task
+    drawn = [float(x) for line in axis.lines for x in line.get_xdata() if math.isfinite(x)]
+    assert len(drawn) == len(set(drawn)) == 8
+    assert [sum(abs(x - place) < 0.5 for x in drawn) for place in (0, 1, 2)] == [4, 0, 4]
 
 
 def test_biases():

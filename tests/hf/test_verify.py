@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from hf import minilm, tiny
 from lorascope.errors import CheckpointError, SpecError
 from lorascope.hf import extract, verify
-from lorascope.hf.functional import divergence
+from lorascope.hf.both import Both
+from lorascope.hf.functional import divergence, outputs
 from lorascope.hf.texts import read_texts
 
 pytestmark = pytest.mark.hf
@@ -115,3 +116,36 @@ def test_padding_does_not_count(tmp_path):
         total += tokens * verify(base, tuned, str(tmp_path / "out"), one).functional.kl
         count += tokens
     assert together == pytest.approx(total / count, rel=1e-4)
+
+
+def test_outputs_are_compared_as_what_they_are(generator):
+    wanted, got = torch.randn(2, 3, 4, 5, generator=generator).unbind()
+    batch = {"input_ids": torch.zeros(3, 4), "attention_mask": torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]])}
+    kept = batch["attention_mask"].bool()
+
+    def losses(**teller):
+        models = [
+            lambda told=told, **_: {name: value(told) for name, value in teller.items()} for told in (wanted, got)
+        ]
+        return [float(value) for value in Both(*models, [batch], {}, {}).losses(0)]
+
+    # logits, whether or not the model tells its hidden states as well
+    kl = divergence(wanted[kept], got[kept])
+    assert losses(logits=lambda told: told) == pytest.approx([kl, 0])
+    error = float((wanted - got)[kept].norm() / wanted[kept].norm())
+    assert losses(logits=lambda told: told, hidden_states=lambda told: [told]) == pytest.approx([kl, error])
+    # of hidden states, and of single numbers, there is no divergence
+    half = float(0.5 * (wanted - got)[kept].square().sum(-1).mean())
+    assert losses(last_hidden_state=lambda told: told) == pytest.approx([half, 0])
+    half = float(0.5 * (wanted - got)[kept][:, :1].square().mean())
+    assert losses(logits=lambda told: told[..., :1]) == pytest.approx([half, 0])
+
+
+def test_outputs_of_a_decoder_are_counted_by_its_own_mask(generator):
+    logits = torch.randn(2, 3, 5, generator=generator)
+    decoder = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    batch = {"attention_mask": torch.ones(2, 4), "decoder_attention_mask": decoder}
+    rows, named = outputs(lambda **_: {"logits": logits}, [batch, batch])
+    assert named
+    assert torch.equal(rows, logits[decoder.bool()].repeat(2, 1).double())
+    assert outputs(lambda **_: {"start_logits": logits}, [batch]) is None

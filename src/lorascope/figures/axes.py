@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from matplotlib.axes import Axes
@@ -11,9 +11,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from .points import Point
 from .style import LineStyle
 
-__all__ = ["LARGEST", "Panel", "draw_lines", "dress", "marks"]
+__all__ = ["LARGEST", "Panel", "abreast", "draw_lines", "dress", "marks"]
 
 FEW = 9  # ticks that have room side by side
+BESIDE = 0.6  # of the way to the next named place that lines side by side take
 LARGEST = 1e300  # what is beyond counts as infinite: an axis needs numbers above its largest
 
 
@@ -27,7 +28,8 @@ class Panel:
         x, y: labels of the axes.
         log, log_x: logarithmic axes.
         share: ``y`` is a share, shown from 0 to 100 %.
-        names: of places on the x axis, where numbers say less.
+        names: of places on the x axis, where numbers say less; lines stand side by side at each.
+        beyond: what the caption says of arrows at the top, in place of their number.
         metric: of the authors' values that are drawn as well; empty: none.
         floor: of a logarithmic axis; what is below is drawn at its lower edge.
     """
@@ -40,6 +42,7 @@ class Panel:
     log_x: bool = False
     share: bool = False
     names: Mapping[float, str] = field(default_factory=dict[float, str])
+    beyond: str = ""
     metric: str = "test_mse"
     floor: float = 0.0
 
@@ -54,7 +57,8 @@ def dress(axis: Axes, panel: Panel, beside: Sequence[tuple[float, float]]) -> No
     """
     medians = [*((point.x, point.y) for point in panel.points), *beside]
     ends = [end for point in panel.points for end in (point.low, point.high) if _drawn(end)]
-    xs = sorted({x for x, _ in medians if math.isfinite(x) and (x > 0 or not panel.log_x)}) or [1.0]
+    places = [*panel.names, *(x for x, _ in medians)]
+    xs = sorted({x for x in places if math.isfinite(x) and (x > 0 or not panel.log_x)}) or [1.0]
     ys = [y for _, y in medians if _drawn(y)]
     axis.set_title(panel.title)
     axis.set_xlabel(panel.x)
@@ -73,11 +77,23 @@ def dress(axis: Axes, panel: Panel, beside: Sequence[tuple[float, float]]) -> No
         axis.set_xlim(xs[0] / 1.25, xs[-1] * 1.25)
         _plain_log_ticks(axis, xs)
     else:
-        margin = 0.04 * ((xs[-1] - xs[0]) or 1.0)
+        margin = max(0.04 * ((xs[-1] - xs[0]) or 1.0), BESIDE * _gap(panel) / 2)
         axis.set_xlim(xs[0] - margin, xs[-1] + margin)
         axis.xaxis.set_major_locator(FixedLocator(xs) if panel.names or _fit(xs) else MaxNLocator(8, integer=True))
     if panel.names:
         axis.set_xticks(list(panel.names), list(panel.names.values()))
+
+
+def abreast(panel: Panel, line: str) -> list[Point]:
+    """The points of one line; where places are named, beside those of the others.
+
+    Args:
+        panel: all that is drawn in it.
+        line: its name.
+    """
+    lines = list(dict.fromkeys(point.line for point in panel.points))
+    aside = BESIDE * _gap(panel) * ((lines.index(line) + 0.5) / len(lines) - 0.5) if line in lines else 0.0
+    return [replace(point, x=point.x + aside) for point in panel.points if point.line == line]
 
 
 def draw_lines(axis: Axes, points: Sequence[Point], style: LineStyle, apart: bool) -> None:
@@ -118,6 +134,13 @@ def marks(axis: Axes, values: Sequence[tuple[float, float]], style: LineStyle) -
         marker=style.marker, markersize=style.size, markerfacecolor=style.colour if style.filled else "white",
         markeredgewidth=min(style.width, 1.0), clip_on=False, zorder=3 if style.width > 1 else 2,
     )  # fmt: skip
+
+
+def _gap(panel: Panel) -> float:
+    """Between named places that are next to each other, at least; 0 where they are not named or one line is alone."""
+    if not panel.names or len({point.line for point in panel.points}) == 1:
+        return 0.0
+    return min((right - left for left, right in pairwise(sorted(panel.names))), default=1.0)
 
 
 def _log_y(axis: Axes, ys: Sequence[float], floor: float) -> None:

@@ -18,6 +18,7 @@ __all__ = ["glue_prediction"]
 PANEL = "rank, task by task"
 TOLD, TRAINED, EXTRACTED = "recommended by the report on texts", "trained LoRA", "extracted from all weights tuned"
 CALIBRATED = "extracted, weighted by texts"
+BEYOND = "Arrows at the top: no rank that was tried is enough."
 STYLES = {
     TOLD: LineStyle("#0072b2", "none", "s", filled=True, size=5),
     f"{TRAINED}: least with {KEPT:.0%} of the gain": LineStyle("#000000", "none", "o", size=7),
@@ -27,7 +28,7 @@ STYLES = {
 
 
 def glue_prediction(table: pl.DataFrame) -> Picture:
-    """One place a task; ranks that were not enough at any seed's mean are arrows at the top.
+    """One place a task; an arrow at the top where no rank that was tried was enough.
 
     Args:
         table: from ``records.read``.
@@ -44,7 +45,7 @@ def glue_prediction(table: pl.DataFrame) -> Picture:
         )
     points = [point for place, one in enumerate(told) for point in _points(place, one)]
     names = {float(place): _name(one) for place, one in enumerate(told)}
-    panel = Panel(PANEL, points, "task", "rank of every adapter", names=names, metric="")
+    panel = Panel(PANEL, points, "task", "rank of every adapter", names=names, beyond=BEYOND, metric="")
     note = (
         f"The gain is the full fine-tune's over the head alone, means over seeds; where it is under "
         f"{100 * LEAST_GAIN:g} points there is nothing to predict. Recommended: median over seeds."

@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ..errors import SpecError
-from .axes import LARGEST, Panel, draw_lines, dress, marks
+from .axes import LARGEST, Panel, abreast, draw_lines, dress, marks
 from .extent import Extent
 from .frame import Entry, framed
 from .points import Point, as_csv
@@ -111,7 +111,7 @@ def draw(
                 values = [(point.x, point.y) for point in authors[place] if point.line == line]
                 marks(axis, values, style if len(values) >= JOINED else replace(style, dash="none"))
             for line, style in ours.items():
-                draw_lines(axis, [point for point in panel.points if point.line == line], style, bool(panel.names))
+                draw_lines(axis, abreast(panel, line), style, bool(panel.names))
             if place % columns == 0 or panel.y != shown[place - 1].y:
                 axis.set_ylabel(panel.y)
     return Picture(name, figure, as_csv(name, source.scale, points), source)
@@ -150,7 +150,10 @@ def _caption(source: Extent, panels: Sequence[Panel], notes: Sequence[str]) -> s
     for floor in sorted({one.floor for one in panels if any(0 <= point.y < one.floor for point in one.points)}):
         said.append(f"At the lower edge: below {floor:g}.")
     infinite = sum(point.y > LARGEST for point in points)
-    if infinite:
+    told = [one.beyond for one in panels if one.beyond and any(point.y > LARGEST for point in one.points)]
+    if told:
+        said += dict.fromkeys(told)
+    elif infinite:
         said.append(f"Arrows at the top: {_counted(infinite, 'median')} that {_are(infinite)} not finite.")
     if source.failed:
         said.append(f"{_counted(source.failed, 'run')} failed; a point without any is a gap.")

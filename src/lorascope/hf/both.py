@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .adapter_files import PREFIX
 from .choose import Choice
-from .cotangents import output_of
+from .cotangents import Output, output_of
 from .functional import adapted, load_base, load_full, mean_kl, quiet
 from .pairs import Models
 from .passes import Inputs
@@ -40,16 +40,17 @@ class Both:
     batches: Sequence[Inputs]
     factors: dict[str, tuple[Tensor, Tensor]]
     biases: dict[str, Tensor]
-    _kept: dict[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict[int, tuple[Tensor, Tensor | None]])
+    _kept: dict[int, tuple[Output, Tensor | None]] = field(default_factory=dict[int, tuple[Output, Tensor | None]])
     _bytes: int = 0
 
-    def wanted(self, index: int) -> tuple[Tensor, Tensor | None]:
-        """The tuned model's outputs on a batch, as ``rows``; kept while they are small."""
+    def wanted(self, index: int) -> tuple[Output, Tensor | None]:
+        """The tuned model's output on a batch, and its last hidden states; kept while they are small."""
         if index in self._kept:
             return self._kept[index]
         with torch.no_grad():
-            made = rows(self.teacher, self.batches[index])
-        size = sum(value.numel() * value.element_size() for value in made if value is not None)
+            made = read(self.teacher, self.batches[index])
+        values = [made[0].value] if made[1] is None else [made[0].value, made[1]]
+        size = sum(value.numel() * value.element_size() for value in values)
         if self._bytes + size <= _CACHED:
             self._bytes += size
             self._kept[index] = made
@@ -68,12 +69,12 @@ class Both:
             wanted, hidden = self.wanted(index)
         else:
             with torch.no_grad():
-                wanted, hidden = rows(self.teacher, instead)
-        got, got_hidden = rows(self.student, self.batches[index] if instead is None else instead)
-        if hidden is None or wanted.shape[-1] == 1:
-            divergence = 0.5 * (got - wanted).square().sum(-1).mean()
+                wanted, hidden = read(self.teacher, instead)
+        got, got_hidden = read(self.student, self.batches[index] if instead is None else instead)
+        if wanted.logits and wanted.value.shape[-1] > 1:
+            divergence = mean_kl(wanted.rows, got.rows)
         else:
-            divergence = mean_kl(wanted, got)
+            divergence = 0.5 * (got.rows - wanted.rows).square().sum(-1).mean()
         error = divergence.new_zeros(())
         if hidden is not None and got_hidden is not None:
             error = torch.linalg.vector_norm(got_hidden - hidden) / torch.linalg.vector_norm(hidden)
@@ -121,8 +122,8 @@ def _factors(parameters: dict[str, Tensor], choice: Choice) -> Iterator[tuple[st
             yield pair.name, (parameters[names[0]], parameters[names[1]])
 
 
-def rows(model: Any, batch: Inputs) -> tuple[Tensor, Tensor | None]:  # noqa: ANN401
-    """Logits at the positions that count, or hidden states where there are no logits; and the last hidden states."""
+def read(model: Any, batch: Inputs) -> tuple[Output, Tensor | None]:  # noqa: ANN401
+    """What it puts out; and beside logits the last hidden states at the positions that count, where it tells them."""
     made = model(**batch, output_hidden_states=True)
     output = output_of(made, batch)
     states = made.get("hidden_states") or made.get("decoder_hidden_states")
@@ -130,4 +131,4 @@ def rows(model: Any, batch: Inputs) -> tuple[Tensor, Tensor | None]:  # noqa: AN
     mask = batch.get("attention_mask")
     if last is not None and mask is not None and last.shape[:2] == mask.shape:
         last = last[mask.bool()]
-    return output.rows, last
+    return output, last

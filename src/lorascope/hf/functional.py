@@ -10,7 +10,9 @@ from warnings import catch_warnings, simplefilter
 import torch
 from torch import Tensor
 
+from ..errors import CheckpointError
 from .checkpoint import Checkpoint
+from .cotangents import output_of
 from .pairs import Models, Pair
 
 if TYPE_CHECKING:
@@ -186,20 +188,19 @@ def random_inputs(model: "PreTrainedModel") -> list[Inputs] | None:
 
 
 def outputs(model: Callable[..., Any], batches: Sequence[Inputs]) -> tuple[Tensor, bool] | None:
-    """Rows of logits of all batches, or of last hidden states; and which."""
+    """Rows of logits of all batches, or of last hidden states; and whether they are logits. None: neither of them."""
     rows: list[Tensor] = []
-    named = None
+    logits = False
     for batch in batches:
         with torch.no_grad():
             made = model(**batch)
-        named = next((name for name in ("logits", "last_hidden_state") if made.get(name) is not None), None)
-        if named is None:
+        try:
+            output = output_of(made, batch)
+        except CheckpointError:
             return None
-        value = made[named]
-        mask = batch.get("attention_mask")
-        # unpadded positions where there is an output for each
-        rows.append(value[mask.bool()] if mask is not None and value.dim() == 3 else value.reshape(-1, value.shape[-1]))
-    return torch.cat(rows).double(), named == "logits"
+        rows.append(output.rows)
+        logits = output.logits
+    return torch.cat(rows).double(), logits
 
 
 def mean_kl(wanted: Tensor, got: Tensor) -> Tensor:

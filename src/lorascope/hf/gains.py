@@ -158,7 +158,7 @@ def _responses(
 
         output, directions = run_back(both.student, list(given), batch, generator, visit)
         target, _ = both.wanted(number)
-        short = _short(output, target)
+        short = _short(output, target.rows)
         for turn, direction in enumerate(directions):
             wanted.append((direction * short).reshape(count, -1).sum(dim=1).double().cpu())
             columns = [
