@@ -96,6 +96,21 @@ def test_texts(tmp_path):
         read_texts(tmp_path / "none", [minilm.path()])
 
 
+def test_lines_of_one_tab_are_pairs(tmp_path):
+    file = tmp_path / "pairs.txt"
+    file.write_text("a film\tone more film that is long\n\nshort\tb\n")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm.folder())
+    wanted = tokenizer(["short", "a film"], ["b", "one more film that is long"], padding=True, return_tensors="pt")
+    [batch] = read_texts(file, [minilm.path()])
+    assert batch.keys() == wanted.keys()
+    assert all(torch.equal(batch[key], wanted[key]) for key in batch)
+    assert batch["token_type_ids"].any()
+    file.write_text("a film\tone more film\nno tab\n")  # else a tab is part of a text
+    [batch] = read_texts(file, [minilm.path()])
+    assert not batch["token_type_ids"].any()
+    assert batch["attention_mask"].sum(dim=1).tolist() == [4, 7]
+
+
 def test_padding_does_not_count(tmp_path):
     """A causal model's divergence over texts together is that over each alone."""
     file, one = tmp_path / "texts.txt", tmp_path / "one.txt"

@@ -17,10 +17,10 @@ BATCH = 16
 
 
 def read_texts(file: Path, folders: Sequence[Path], batch: int = BATCH) -> list[dict[str, Tensor]]:
-    """Tokenise a file of texts, one a line.
+    """Tokenise a file of texts, one a line, or of pairs of texts.
 
     Args:
-        file: UTF-8; empty lines are left out.
+        file: UTF-8; empty lines are left out. Where every line has one tab, it parts the two texts of a pair.
         folders: the first that has a tokenizer gives it.
         batch: texts a batch; texts of like length share one, so that little is padded.
 
@@ -31,10 +31,10 @@ def read_texts(file: Path, folders: Sequence[Path], batch: int = BATCH) -> list[
     Cost O(characters).
     """
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"texts must be a UTF-8 file, one text a line, got {file} ({error}); name another") from None
-    texts = sorted((line for line in lines if line), key=len)
+    texts = sorted(_texts(lines), key=lambda text: sum(map(len, text)))
     if not texts:
         raise SpecError(f"texts must have at least one line, got the empty file {file}; name another")
     from transformers import AutoTokenizer  # noqa: PLC0415
@@ -48,14 +48,23 @@ def read_texts(file: Path, folders: Sequence[Path], batch: int = BATCH) -> list[
     tokenizer = AutoTokenizer.from_pretrained(home)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    if not tokenizer(texts[-1])["input_ids"]:
+    if not tokenizer(*texts[-1])["input_ids"]:
         raise CheckpointError(
-            f"the tokenizer in {home} makes no tokens of a text, such as {texts[-1][:40]!r}; check it"
+            f"the tokenizer in {home} makes no tokens of a text, such as {texts[-1][0][:40]!r}; check it"
         )
-    parts = [texts[start : start + batch] for start in range(0, len(texts), batch)]
+    # a column of texts, or two
+    parts = [map(list, zip(*texts[start : start + batch], strict=True)) for start in range(0, len(texts), batch)]
     return [
-        dict(tokenizer(part, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")) for part in parts
+        dict(tokenizer(*part, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")) for part in parts
     ]
+
+
+def _texts(lines: Sequence[str]) -> list[tuple[str, ...]]:
+    """One text each, or two where every line says so."""
+    filled = [line for line in lines if line.strip()]
+    if all(line.count("\t") == 1 for line in filled):
+        return [tuple(part.strip() for part in line.split("\t")) for line in filled]
+    return [(line.strip(),) for line in filled]
 
 
 def texts_for(models: Models, file: Path, batch: int = BATCH) -> list[dict[str, Tensor]]:

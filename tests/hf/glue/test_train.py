@@ -43,6 +43,24 @@ def test_regression_is_scored_by_both_correlations(base, data, tmp_path):
     assert found.metrics["pearson"] > 0.8
 
 
+@pytest.mark.parametrize("patience", [0, 5])
+def test_scores_are_of_the_weights_as_saved_whatever_the_precision_of_training(base, data, tmp_path, patience):
+    settings = replace(SETTINGS, precision="bfloat16", dropout=0.0, patience=patience)
+    found = run_task("stsb", base, tmp_path / "out", data, settings)
+    rows = made.similar(40, 2)
+    predicted = made.logits(tmp_path / "out", rows).reshape(-1).double().tolist()
+    labels = [float(label) for _, _, label in rows]
+    assert found.metrics["pearson"] == pytest.approx(stats.pearsonr(predicted, labels).statistic, abs=1e-5)
+    assert found.metrics["spearman"] == pytest.approx(stats.spearmanr(predicted, labels).statistic, abs=1e-3)
+
+
+def test_looks_while_training_are_in_full_precision(base, data, tmp_path):
+    settings = replace(SETTINGS, steps=40, every=20, precision="bfloat16")
+    found = train(open_base(base, 32), task_named("stsb"), load_data(task_named("stsb"), data), settings, tmp_path)
+    state = json.loads((tmp_path / f"checkpoint-{found.best}" / "trainer_state.json").read_text())
+    assert state["best_metric"] == pytest.approx(found.metrics["pearson"], abs=1e-5)
+
+
 def test_three_classes_are_scored_by_accuracy(base, data, tmp_path):
     found = run_task("mnli", base, tmp_path / "out", data, SETTINGS)
     rows = made.three_way(40, 2)

@@ -50,12 +50,12 @@ def extracted(
 
     Cost: about ten forward passes on the texts, and for each rank one on the development rows.
     """
-    texts = _written(folder / "texts.txt", base, task, data, int(spec["texts"]))
+    texts = _written(folder / "texts.txt", task, data, int(spec["texts"]))
     report = rank_report(str(base.folder), str(tuned), texts=texts)
     ways: dict[str, Path | None] = {"extracted": None}
     if "calibration" in spec:
         file = folder / "calibration.txt"
-        ways["calibrated"] = _written(file, base, task, data, int(spec["calibration"]))
+        ways["calibrated"] = _written(file, task, data, int(spec["calibration"]))
     scores: dict[tuple[str, int], tuple[dict[str, float], int, float]] = {}
     every: list[tuple[str, int]] = list(product(ways, [int(rank) for rank in spec["ranks"]]))
     for method, rank in every:
@@ -71,18 +71,17 @@ def extracted(
     return ExtractedScores(report.recommendation.rank, report.recommendation.reason, scores)
 
 
-def _written(file: Path, base: Base, task: Task, data: Data, count: int) -> Path:
-    file.write_text("\n".join(_texts(base, task, data, count)) + "\n", encoding="utf-8")
+def _written(file: Path, task: Task, data: Data, count: int) -> Path:
+    file.write_text("\n".join(_texts(task, data, count)) + "\n", encoding="utf-8")
     return file
 
 
-def _texts(base: Base, task: Task, data: Data, count: int) -> list[str]:
-    """Of the training rows; the two of a pair with the tokenizer's own mark between them."""
+def _texts(task: Task, data: Data, count: int) -> list[str]:
+    """Of the training rows; the two of a pair with a tab between them, which is how they are read."""
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(1)).tolist()
     some = data.train.take(order[:count])
-    mark = f" {base.tokenizer.sep_token or ''} "
-    texts = [mark.join(pair) for pair in zip(some.first, some.second, strict=True)] if task.pairs else some.first
-    return [" ".join(text.split()) for text in texts]
+    texts = zip(some.first, some.second, strict=True) if task.pairs else zip(some.first, strict=True)
+    return ["\t".join(" ".join(part.split()) for part in text) for text in texts]
 
 
 def _adapted(base: Base, task: Task, adapter: Path) -> Any:  # noqa: ANN401

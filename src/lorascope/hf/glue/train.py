@@ -96,15 +96,23 @@ def train(
         trainer.eval_dataset = by_length(encode(data.dev, task, base.tokenizer, settings.length))  # pyright: ignore[reportAttributeAccessIssue]
         found = last_checkpoint(folder)
         trainer.train(resume_from_checkpoint=None if found is None else str(found))
-        metrics = {
-            f"{name}{suffix}": value
-            for suffix, split in (("", data.dev), *data.others.items())
-            for name, value in score(model, split, task, base.tokenizer, settings.length).items()
-        }
+        metrics = _scores(model, base, task, data, settings)
     state = trainer.state
     best = int(state.best_global_step or state.global_step) if settings.patience else int(state.global_step)
     head = _head_size(model, settings)
     return Trained(model, metrics, trainable(model), head, int(state.global_step), best, perf_counter() - started)
+
+
+def _scores(model: Any, base: Base, task: Task, data: Data, settings: Settings) -> dict[str, float]:  # noqa: ANN401
+    """Of all rows that are held out."""
+    from .precision import full_precision  # noqa: PLC0415
+
+    with full_precision(model):
+        return {
+            f"{name}{suffix}": value
+            for suffix, split in (("", data.dev), *data.others.items())
+            for name, value in score(model, split, task, base.tokenizer, settings.length).items()
+        }
 
 
 def _head_size(model: Any, settings: Settings) -> int:  # noqa: ANN401
@@ -174,8 +182,9 @@ def _trainer(
     settings: Settings,
     progress: Progress | None,
 ) -> "Trainer":
-    from transformers import DataCollatorWithPadding, EarlyStoppingCallback, PrinterCallback, Trainer  # noqa: PLC0415
+    from transformers import DataCollatorWithPadding, EarlyStoppingCallback, PrinterCallback  # noqa: PLC0415
 
+    from .precision import ScoringTrainer  # noqa: PLC0415
     from .told import told  # noqa: PLC0415
 
     def compute(found: Any) -> dict[str, float]:  # noqa: ANN401
@@ -186,7 +195,7 @@ def _trainer(
     callbacks: list[Any] = [told(progress)] if progress is not None else []
     if settings.patience:
         callbacks.append(EarlyStoppingCallback(settings.patience))
-    trainer = Trainer(
+    trainer = ScoringTrainer(
         model=model,
         args=arguments,
         data_collator=DataCollatorWithPadding(base.tokenizer),
