@@ -1,11 +1,15 @@
 """Rows from files: read as they are, and every way in which a file can be wrong said with its place."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+from hf import tiny
 from hf.glue import made
 from lorascope.errors import CheckpointError, SpecError
 from lorascope.hf.glue import load_data, read_split, task_named
-from lorascope.hf.glue.model import open_base
+from lorascope.hf.glue.base import open_base
 from lorascope.hf.glue.search import held_out
 
 pytestmark = pytest.mark.hf
@@ -133,11 +137,29 @@ def test_rows_held_out_are_not_trained_on(tmp_path):
     assert both == sorted(zip(data.train.second, data.train.first, strict=True))
 
 
+def far_token(content):
+    content["model"]["vocab"]["w1"] = 900
+
+
+def no_frame(content):
+    content["post_processor"] = None
+
+
+def with_changed(folder, change):
+    path = Path(folder) / "tokenizer.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda folder: made.encoder(folder, vocab_size=9), "it has 28 tokens, the model 9"),
         (lambda folder: made.encoder(folder, pad_token_id=2), "it pads with token 0, the model with 2"),
+        (lambda folder: made.encoder(folder, type_vocab_size=1), "it tells 2 kinds of tokens apart, the model 1"),
+        (lambda folder: with_changed(made.encoder(folder), far_token), "it has a token of number 900"),
+        (lambda folder: with_changed(made.encoder(folder), no_frame), "it frames no text"),
     ],
 )
 def test_a_tokenizer_that_does_not_fit(tmp_path, make, said):
@@ -146,6 +168,33 @@ def test_a_tokenizer_that_does_not_fit(tmp_path, make, said):
         open_base(str(tmp_path / "base"), 16)
     assert said in str(caught.value)
     assert "config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.json", "{", "config.json"),
+        ("config.json", "[]", "config.json"),
+        ("config.json", '{"model_type": "nothing"}', "config.json must be"),
+        ("tokenizer.json", "{", "must be one that transformers reads"),
+        ("tokenizer.json", "{}", "must be one that transformers reads"),
+    ],
+)
+def test_damaged_files_of_a_checkpoint(tmp_path, name, content, said):
+    made.encoder(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CheckpointError) as caught:
+        open_base(str(tmp_path), 16)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "t5", "vit"])
+def test_other_models_than_encoders_of_texts(tmp_path, kind):
+    tiny.save(tiny.make(kind), tmp_path)
+    made.tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="must be an encoder of texts, such as BERT or RoBERTa, got a"):
+        open_base(str(tmp_path), 16)
 
 
 def test_a_model_without_a_tokenizer(tmp_path):
