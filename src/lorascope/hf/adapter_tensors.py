@@ -10,15 +10,16 @@ from torch import Tensor
 
 from .adapter_files import PREFIX
 from .pairs import Pair
+from .profiles import Profile
 from .style import Style
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["CLASSIFIERS", "Contents", "config_of", "factor_tensors", "task_of"]
+__all__ = ["Contents", "config_of", "factor_tensors", "forced_heads", "task_of"]
 
-CLASSIFIERS = frozenset({"SEQ_CLS", "TOKEN_CLS"})
-"""Tasks for which PEFT carries the head whole, whether or not it changed."""
+_FORCED = {"SEQ_CLS": ("classifier", "score"), "TOKEN_CLS": ("classifier", "score"), "QUESTION_ANS": ("qa_outputs",)}
+# of a task, for which PEFT asks for every module whose name ends so, whole, whether or not it changed
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Contents:
         ranks: of each module that has factors, under its first name.
         tied: other modules that share a weight, by the first.
         experts: parameters of stacked experts, by module, in the module's order.
-        saved: modules carried whole.
+        saved: modules carried whole, none inside another.
         bias: some bias is carried.
         transposed: some weight is stored (in, out).
     """
@@ -40,6 +41,10 @@ class Contents:
     saved: list[str] = field(default_factory=list[str])
     bias: bool = False
     transposed: bool = False
+
+    def targets(self, module: str) -> tuple[str, ...]:
+        """A module that has factors, and those that share its weight."""
+        return (module, *self.tied.get(module, ()))
 
 
 def factor_tensors(pair: Pair, A: Tensor, B: Tensor, rank: int, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
@@ -85,6 +90,14 @@ def task_of(model: "PreTrainedModel") -> str | None:
     return next((task for task, known in mappings.items() if known.get(type(model.config), None) is type(model)), None)
 
 
+def forced_heads(model: "PreTrainedModel", profile: Profile) -> tuple[str, ...]:
+    """How the names of modules end that PEFT wants whole for a class of models; none where the task goes unsaid."""
+    ends = _FORCED.get(task_of(model) or "", ())
+    # llama.cpp's converter refuses whole modules, vLLM all but these
+    allowed = {"peft": ends, "vllm": ("classifier", "score"), "llamacpp": ()}[profile]
+    return ends if set(ends) <= set(allowed) else ()
+
+
 def config_of(contents: Contents, model: "PreTrainedModel", how: Style) -> dict[str, Any]:
     """adapter_config.json.
 
@@ -97,17 +110,18 @@ def config_of(contents: Contents, model: "PreTrainedModel", how: Style) -> dict[
         how: in which way it is written.
     """
     rank = how.rank
-    names = [name for module in contents.ranks for name in (module, *contents.tied.get(module, ()))]
+    names = [name for module in contents.ranks for name in contents.targets(module)]
     mixed = {
         re.escape(name): value
         for module, value in contents.ranks.items()
-        for name in (module, *contents.tied.get(module, ()))
+        for name in contents.targets(module)
         if value != rank
     }
-    task = task_of(model)  # for classifiers PEFT asks for the head itself, which llama.cpp's converter refuses
+    task = task_of(model)
+    forced = forced_heads(model, how.profile)
     config: dict[str, Any] = {
         "peft_type": "LORA",
-        "task_type": None if how.profile == "llamacpp" and task in CLASSIFIERS else task,
+        "task_type": None if task in _FORCED and not forced else task,
         "base_model_name_or_path": how.base_name,
         "r": rank,
         "lora_alpha": rank,
@@ -120,11 +134,27 @@ def config_of(contents: Contents, model: "PreTrainedModel", how: Style) -> dict[
     }
     extra: Mapping[str, Any] = {
         "fan_in_fan_out": contents.transposed,
-        "modules_to_save": contents.saved,
+        "modules_to_save": _saved(contents.saved, model, forced),
         "target_parameters": _parameters(contents.experts),
         "ensure_weight_tying": bool(contents.tied),
     }
     return config | {key: value for key, value in extra.items() if value}
+
+
+def _saved(modules: Sequence[str], model: "PreTrainedModel", forced: tuple[str, ...]) -> list[str]:
+    """Modules carried whole, named so that PEFT, which looks at how names end, finds no others."""
+    names = [name for name, _ in model.named_modules()]
+    made: list[str] = []
+    for module in modules:
+        if forced and module.endswith(forced):
+            # one of these names finds all that end so
+            if not any(module != other and module.endswith(other) for other in modules):
+                made.append(module)
+        elif any(name != module and name.endswith(module) for name in names):
+            made.append(PREFIX.split(".")[1] + "." + module)
+        else:
+            made.append(module)
+    return made
 
 
 def _parameters(experts: Mapping[str, Sequence[str]]) -> list[str]:

@@ -146,7 +146,7 @@ def _product(adapter: AdapterFiles, module: str, embedding: str, slot: Slot) -> 
         if slot.kind == "expert":
             b = b.reshape(b.shape[0], rank, experts).permute(2, 0, 1)  # experts, out, rank
             a = a.reshape(experts, rank, a.shape[1])  # experts, rank, in
-        delta = b @ a
+        delta = (b.flatten(1) @ a.flatten(1)).reshape(slot.shape) if a.dim() > 2 and slot.kind != "expert" else b @ a
         return delta.transpose(-1, -2) if slot.transposed or embedding else delta
 
     return Update(slot.shape, left.dtype, False, rank, load)

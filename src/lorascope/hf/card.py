@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .._version import __version__
-from .functional import Functional
+from .functional import Functional, head_outputs
 from .pairs import LeftOut, Models
 from .profiles import CANNOT, MAX_RANKS, Profile
 from .style import Style
@@ -103,7 +103,7 @@ def _load(models: Models, profile: Profile, base_name: str, largest: int) -> lis
         ]
     name = type(models.model).__name__
     fresh = any(pair.kind == "head" and pair.load_base is None for pair in models.pairs)
-    labels = f", num_labels={models.model.config.num_labels}" if fresh else ""
+    labels = f", num_labels={head_outputs(models)}, ignore_mismatched_sizes=True" if fresh else ""
     grown = next((pair for pair in models.pairs if pair.grown and pair.kind == "embedding"), None)
     resize = [] if grown is None else [f"model.resize_token_embeddings({grown.shape[0]})"]
     lines = [

@@ -1,15 +1,21 @@
 """Which parameters an adapter carries, and how."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from torch import nn
+
 from ..errors import SpecError
-from .adapter_tensors import CLASSIFIERS, task_of
+from .adapter_tensors import forced_heads
+from .factors import Factors
 from .pairs import LeftOut, Models, Pair
 from .profiles import How, Profile, how
+from .slots import Slot
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Choice", "choose", "hung"]
+
+_OF_FILTERS = 4  # dimensions of a convolution's weight over images
 
 
 @dataclass(frozen=True)
@@ -18,17 +24,21 @@ class Choice:
 
     Attributes:
         factors: matrices that get A and B.
-        values: parameters of modules that are carried whole.
+        whole: modules that are carried whole, none inside another.
+        values: their parameters.
         biases: whose value is carried beside its matrix.
         left_out: what changed and is not carried, with the reason.
         unchanged: how many parameters are the same in both models.
+        spare: a matrix that can get factors, for an adapter that has none; None where the model has none.
     """
 
     factors: list[Pair]
+    whole: list[str]
     values: list[Pair]
     biases: list[Pair]
     left_out: list[LeftOut]
     unchanged: int
+    spare: Slot | None
 
 
 def choose(
@@ -47,21 +57,19 @@ def choose(
         SpecError: no regular expression, or nothing that changed can be carried.
     """
     wanted, unwanted = _pattern(modules, "--modules"), _pattern(exclude, "--exclude")
-    weights: dict[str, How] = {pair.module: how(pair, profile)[0] for pair in models.pairs if pair.kind != "bias"}
+    weights = _ways(models, profile)
     changed = {pair.name for pair in models.pairs if pair.changed()}
-    forced = {"classifier", "score"} if task_of(models.model) in CLASSIFIERS and profile != "llamacpp" else set()
-    whole: set[str] = set()
+    whole = _forced(models, profile)
+    forced = frozenset(whole)
     sorted_in: dict[How, list[Pair]] = {"factors": [], "value": [], "bias": [], "nothing": []}
     left_out: list[LeftOut] = list(models.left_out)
     for pair in models.pairs:
+        if pair.name not in changed or _inside(pair, forced):
+            continue
         way, reason = how(pair, profile)
         if pair.kind == "bias" and weights.get(pair.module) in {"value", "nothing"}:
             way = weights[pair.module]
             reason = reason or "its matrix is not carried"
-        if way == "value" and pair.module in forced:
-            whole.add(pair.module)
-        if pair.name not in changed:
-            continue
         if (wanted and not wanted.search(pair.module)) or (unwanted and unwanted.search(pair.module)):
             left_out.append(LeftOut(pair.name, "excluded by --modules or --exclude"))
         elif way == "nothing":
@@ -70,13 +78,74 @@ def choose(
             whole.add(pair.module)
         else:
             sorted_in[way].append(pair)
-    values = [pair for pair in models.pairs if pair.module in whole]
-    biases = {pair.module for pair in sorted_in["bias"]} | {pair.module for pair in sorted_in["factors"] if all_biases}
-    carried = [pair for pair in models.pairs if pair.kind == "bias" and pair.module in biases - whole]
-    if not (sorted_in["factors"] or sorted_in["bias"] or any(pair.name in changed for pair in values)):
-        raise SpecError(_nothing(left_out, profile))
+    values = [pair for pair in models.pairs if _inside(pair, whole)]
+    held = {pair.name for pair in values}
+    factors = [pair for pair in sorted_in["factors"] if pair.name not in held]
+    biases = {pair.module for pair in sorted_in["bias"]} | {pair.module for pair in factors if all_biases}
+    carried = [pair for pair in models.pairs if pair.kind == "bias" and pair.module in biases and pair.name not in held]
     carried = [pair for pair in carried if how(pair, profile)[0] == "bias"]
-    return Choice(sorted_in["factors"], values, carried, left_out, len(models.pairs) - len(changed))
+    left_out = [entry for entry in left_out if entry.name not in held]
+    if not (factors or carried or held & changed):
+        raise SpecError(_nothing(left_out, profile))
+    outermost = sorted(module for module in whole if not _held(module, whole - {module}))
+    unchanged = len(models.pairs) - len(changed)
+    return Choice(factors, outermost, values, carried, left_out, unchanged, _spare(models, held))
+
+
+def _ways(models: Models, profile: Profile) -> dict[str, How]:
+    """How the weight of each module is carried; of one that shares an embedding's, that."""
+    ways: dict[str, How] = {}
+    for pair in models.pairs:
+        if pair.kind != "bias":
+            modules = (pair.module, *(name.rpartition(".")[0] for name in pair.slot.outputs))
+            ways |= dict.fromkeys(modules, how(pair, profile)[0])
+    return ways
+
+
+def _forced(models: Models, profile: Profile) -> set[str]:
+    """Modules that PEFT wants whole, whether or not they changed."""
+    ends = forced_heads(models.model, profile)
+    return {name for name, _ in models.model.named_modules() if ends and name.endswith(ends)}
+
+
+def _inside(pair: Pair, modules: Collection[str]) -> bool:
+    """Whether a parameter, by any of its names, belongs to one of these modules or to a part of it."""
+    return any(_held(name, modules) for name in (pair.name, *pair.slot.tied))
+
+
+def _held(name: str, modules: Collection[str]) -> bool:
+    return any(name.startswith(f"{module}.") for module in modules)
+
+
+def _spare(models: Models, held: Collection[str]) -> Slot | None:
+    """The first matrix of the body that nothing else shares, or failing that a head's, or a convolution's."""
+    old = (pair for pair in models.pairs if pair.load_base is not None)
+    free = [pair for pair in old if pair.name not in held and not pair.slot.tied]
+    for kinds in ({"linear", "conv1d"}, {"head"}):
+        found = next((pair.slot for pair in free if pair.kind in kinds), None)
+        if found is not None:
+            return found
+    filters = (pair.slot for pair in free if len(pair.shape) == _OF_FILTERS)
+    owners = ((slot, models.model.get_submodule(slot.module)) for slot in filters)
+    return next((slot for slot, owner in owners if isinstance(owner, nn.Conv2d) and owner.groups == 1), None)
+
+
+def hung(choice: Choice, found: Sequence[Factors]) -> dict[str, Slot]:
+    """Weights that get factors of rank 1, all zero, by module.
+
+    PEFT carries a bias beside factors only, and loads no adapter without any.
+    """
+    ranked = {
+        name.rpartition(".")[0]
+        for pair, factors in zip(choice.factors, found, strict=True)
+        if factors.rank
+        for name in (pair.name, *pair.slot.tied)
+    }
+    biases = [pair for pair in choice.biases if pair.module not in ranked]
+    made = {pair.module: pair.beside for pair in biases if pair.beside is not None}
+    if not ranked and not made and choice.spare is not None:
+        made[choice.spare.module] = choice.spare
+    return made
 
 
 def _pattern(text: str | None, option: str) -> re.Pattern[str] | None:

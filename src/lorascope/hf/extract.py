@@ -18,7 +18,7 @@ from .budget import Budget, sides
 from .calibration import BATCH, calibrate
 from .card import Row
 from .checkpoint import Checkpoint
-from .choose import Choice, choose
+from .choose import Choice, choose, hung
 from .factors import Factors
 from .functional import Compared, Functional
 from .joint import joined
@@ -202,6 +202,11 @@ def _largest(choice: Choice, found: list[Factors], profile: Profile) -> int:
             "every difference is below the rounding of the stored weights: rank 0 everywhere; "
             "take the models in the precision they were trained in"
         )
+    if largest == 0 and not hung(choice, found):
+        raise SpecError(
+            "PEFT loads no adapter without factors, and this model has no matrix beside what is carried whole; "
+            "carry less, by --exclude"
+        )
     if profile == "vllm" and largest > MAX_RANKS[-1]:
         raise SpecError(f"vLLM takes ranks up to {MAX_RANKS[-1]}, this needs {largest}; ask for a lower --rank")
     return max(largest, 1)
@@ -226,10 +231,7 @@ def _summary(
         for pair, factors in zip(choice.factors, found, strict=True)
         if factors.rank
     )
-    # a bias is carried beside factors only: of rank 1, all zero, where there are none
-    ranked = {pair.module for pair, factors in zip(choice.factors, found, strict=True) if factors.rank}
-    beside = [pair.beside for pair in choice.biases if pair.module not in ranked and pair.beside is not None]
-    parameters += sum(sum(slot.shape) for slot in beside)
+    parameters += sum(slot.shape[0] + math.prod(slot.shape[1:]) for slot in hung(choice, found).values())
     whole = sum(pair.entries for pair in (*choice.values, *choice.biases))
     norm = sum(row.norm**2 for row in rows)
     error = (sum(row.residual**2 for row in rows) / norm) ** 0.5 if norm else 0.0

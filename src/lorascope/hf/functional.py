@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .checkpoint import Checkpoint
 from .cotangents import output_of
-from .pairs import Models, Pair
+from .pairs import Models
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,6 +24,7 @@ __all__ = [
     "adapted",
     "compare",
     "divergence",
+    "head_outputs",
     "load_base",
     "load_full",
     "mean_kl",
@@ -146,7 +147,7 @@ def load_base(models: Models) -> "PreTrainedModel":
     config = AutoConfig.from_pretrained(models.base.folder)
     fresh = [pair for pair in models.pairs if pair.load_base is None]
     if fresh:
-        config.num_labels = _head_outputs(models, fresh)
+        config.num_labels = head_outputs(models)
     with torch.random.fork_rng():
         base = type(models.model).from_pretrained(
             models.base.folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=bool(fresh)
@@ -161,9 +162,9 @@ def load_base(models: Models) -> "PreTrainedModel":
     return base.eval()
 
 
-def _head_outputs(models: Models, fresh: Sequence[Pair]) -> int:
+def head_outputs(models: Models) -> int:
     """Of the tuned model; an adapter's configuration does not say, but the last weight of the head that it brings."""
-    weights = [pair for pair in fresh if pair.kind != "bias"]
+    weights = [pair for pair in models.pairs if pair.load_base is None and pair.kind != "bias"]
     if isinstance(models.tuned, Checkpoint) or not weights:
         return int(models.model.config.num_labels or 1)
     return weights[-1].shape[0]

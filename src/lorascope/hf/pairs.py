@@ -127,7 +127,7 @@ class Models:
         base: the base's files.
         tuned: the tuned model's files; an adapter's are its own.
         model: the tuned model's class with its configuration, on the meta device.
-        pairs: every parameter that an adapter could carry, in the model's order.
+        pairs: every parameter that an adapter could carry, alone or with its module, in the model's order.
         left_out: parameters of other kinds and buffers that changed, and tensors that no class uses.
     """
 
@@ -237,8 +237,8 @@ def _with_adapter(frozen: Checkpoint, adapter: AdapterFiles) -> Models:
 def _pair(
     slot: Slot, old: Source | None, shape: tuple[int, ...], dtype: torch.dtype, load: Callable[[], Tensor]
 ) -> Pair:
-    """A head whose base has another number of outputs is new: there is nothing to add a difference to."""
-    if old is not None and not _fits(old.shape, shape):
+    """A head whose base has another number of labels is new: there is nothing to add a difference to."""
+    if old is not None and not (_fits(old.shape, shape) if slot.grows else old.shape == shape):
         old = None
     if old is None:
         return Pair(slot, shape, None, None, dtype, None, load)
@@ -247,6 +247,7 @@ def _pair(
 
 def _beside(pairs: Sequence[Pair]) -> list[Pair]:
     weights = {pair.module: pair.slot for pair in pairs if pair.kind in {"linear", "conv1d", "head"}}
+    weights |= {name.rpartition(".")[0]: pair.slot for pair in pairs for name in pair.slot.outputs}
     return [replace(pair, beside=weights.get(pair.module)) if pair.kind == "bias" else pair for pair in pairs]
 
 
@@ -274,12 +275,12 @@ def _base_skeleton(frozen: Checkpoint, model: "PreTrainedModel", slots: Sequence
     shapes = {slot.name: slot for slot in slots_of(other)}
     faults = [f"{slot.name} only in the tuned model" for slot in slots if slot.name not in shapes]
     faults += [f"{name} only in the base" for name in shapes if name not in {slot.name for slot in slots}]
+    heads = {slot.module for slot in slots if slot.kind == "head"}
     for slot in slots:
         old = shapes.get(slot.name)
-        rows_may_differ = slot.kind in {"head", "embedding"} or (slot.kind == "bias" and slot.module in _heads(slots))
-        if old is None or old.shape == slot.shape:
+        if old is None or old.shape == slot.shape or (slot.grows and _fits(old.shape, slot.shape)):
             continue
-        if not (rows_may_differ and (slot.kind != "embedding" or _fits(old.shape, slot.shape))):
+        if slot.module not in heads or slot.kind not in {"head", "bias"}:
             faults.append(f"{slot.name} has shape {list(old.shape)} in the base, {list(slot.shape)} in the tuned model")
     if faults:
         raise CheckpointError(
@@ -287,10 +288,6 @@ def _base_skeleton(frozen: Checkpoint, model: "PreTrainedModel", slots: Sequence
             f"name the model that the tuned one was made from"
         )
     return other
-
-
-def _heads(slots: Sequence[Slot]) -> set[str]:
-    return {slot.module for slot in slots if slot.kind == "head"}
 
 
 def _few(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ How = Literal["factors", "value", "bias", "nothing"]
 
 CANNOT: dict[Profile, tuple[str, ...]] = {
     "peft": (
-        "convolutions and bare parameters (class tokens, position tables)",
+        "bare parameters (class tokens and the like) of modules that hold matrices too, and buffers",
         "restoring changed biases when the adapter is disabled: they replace the base's",
     ),
     "vllm": (
@@ -40,6 +40,7 @@ _REASONS = {
     "bias": "the profile {profile} carries no biases",
     "norm": "the profile {profile} carries no norms",
     "whole": "the profile {profile} carries no whole matrices",
+    "bare": "the profile {profile} carries no convolutions and no bare parameters",
     "expert": "the profile {profile} carries no stacked experts",
     "embedding": "the profile {profile} carries no such embeddings",
     "conv1d": "the profile {profile} carries no layers stored transposed",
@@ -78,7 +79,7 @@ def how(pair: Pair, profile: Profile) -> tuple[How, str]:
 
 
 def _peft(pair: Pair, fresh: bool) -> How:
-    if pair.kind in {"norm", "whole", "head"} or fresh:
+    if pair.kind in {"norm", "whole", "head", "bare"} or fresh:
         return "value"
     return "bias" if pair.kind == "bias" else "factors"
 

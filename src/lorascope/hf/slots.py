@@ -1,11 +1,14 @@
 """What each parameter of a model is, from its class built without memory."""
 
 import json
+import re
 from dataclasses import dataclass
+from inspect import getsource
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from ..errors import CheckpointError
 from .checkpoint import Checkpoint
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MATRICES", "Kind", "Slot", "model_class", "skeleton", "slots_of"]
 
-Kind = Literal["linear", "conv1d", "embedding", "expert", "head", "norm", "bias", "whole", "other"]
+Kind = Literal["linear", "conv1d", "embedding", "expert", "head", "norm", "bias", "whole", "bare", "other"]
 MATRICES: tuple[Kind, ...] = ("linear", "conv1d", "embedding", "expert", "head")
 """Kinds that a low-rank difference can carry."""
 
@@ -30,11 +33,13 @@ class Slot:
         module: that of the module that owns it.
         kind: linear; conv1d (transformers', stored transposed); embedding; expert (one matrix an expert, stacked);
             head (a Linear outside the body, or the output embedding); norm; bias (of a linear or conv1d); whole (a
-            matrix of a module LoRA does not know, carried as it is); other (left out).
+            matrix of a module LoRA does not know, carried as it is); bare (a convolution's, or one that no layer owns:
+            carried with its whole module); other (left out).
         shape: as the model has it.
         transposed: stored (in, out) rather than (out, in).
         tied: other names of the same tensor.
         outputs: those of them that belong to a Linear, where this one is an embedding.
+        grows: a row for each entry of a vocabulary or table, so that a tuned model may have more.
         reason: why it is left out; empty for every kind but ``other``.
     """
 
@@ -45,6 +50,7 @@ class Slot:
     transposed: bool
     tied: tuple[str, ...]
     outputs: tuple[str, ...]
+    grows: bool
     reason: str
 
 
@@ -102,14 +108,18 @@ def slots_of(model: "PreTrainedModel") -> list[Slot]:
 
 
 def _slot(model: "PreTrainedModel", names: tuple[str, ...], parameter: Tensor) -> Slot:
-    # an embedding that is tied to other modules is adapted where the embedding is
-    name = next((n for n in names if isinstance(_owner(model, n), nn.Embedding)), names[0])
-    owner = _owner(model, name)
+    # what is tied is adapted where the embedding is; a bias shared with a bare parameter, where the Linear is
+    owners = {name: _owner(model, name) for name in names}
+    known = (name for layer in (nn.Embedding, nn.Linear) for name in names if isinstance(owners[name], layer))
+    name = next(known, names[0])
+    owner = owners[name]
     kind, reason = _kind(model, owner, name, parameter)
     transposed = kind == "conv1d" or (kind == "expert" and bool(getattr(owner, "is_transposed", False)))
     tied = tuple(other for other in names if other != name)
-    outputs = tuple(other for other in tied if kind == "embedding" and isinstance(_owner(model, other), nn.Linear))
-    return Slot(name, name.rpartition(".")[0], kind, tuple(parameter.shape), transposed, tied, outputs, reason)
+    outputs = tuple(other for other in tied if kind == "embedding" and isinstance(owners[other], nn.Linear))
+    grows = kind == "embedding" or owner is model.get_output_embeddings()
+    shape = tuple(parameter.shape)
+    return Slot(name, name.rpartition(".")[0], kind, shape, transposed, tied, outputs, grows, reason)
 
 
 def _owner(model: "PreTrainedModel", name: str) -> nn.Module:
@@ -129,18 +139,61 @@ def _kind(model: "PreTrainedModel", owner: nn.Module, name: str, parameter: Tens
     elif isinstance(owner, Conv1D):
         kind = "conv1d" if last == "weight" else "bias"
     elif isinstance(owner, nn.Embedding):
-        kind = "embedding"
+        kind = "embedding" if _looks_up(owner) and not _read(model, owner, name) else "whole"
     elif _is_norm(owner):
-        kind = "norm"
-    elif isinstance(owner, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.MultiheadAttention):
-        reason = f"a {type(owner).__name__} is no plain matrix"
+        reason = _unfit(model, owner)
+        kind = "other" if reason else "norm"
     elif parameter.dim() == 3 and parameter.shape[0] > 1 and "expert" in type(owner).__name__.lower():
         kind = "expert"
     elif parameter.dim() == 2 and last == "weight" and not list(owner.children()):
         kind = "whole"
     else:
-        reason = f"a bare parameter of {type(owner).__name__}, which no adapter file can carry"
+        reason = _unfit(model, owner)
+        kind = "other" if reason else "bare"
     return kind, reason
+
+
+def _looks_up(owner: nn.Embedding) -> bool:
+    """Whether it is called with row numbers alone, as PEFT calls it; what is done to the rows may be a scale."""
+    return type(owner).forward is nn.Embedding.forward or getattr(owner, "embed_scale", None) is not None
+
+
+def _read(model: "PreTrainedModel", owner: nn.Embedding, name: str) -> bool:
+    """Whether the code of the module around a table takes its weight past its ``forward``, where PEFT's factors act."""
+    if owner is _vocabulary(model):
+        return False
+    above, _, attribute = name.rpartition(".")[0].rpartition(".")
+    try:
+        code = getsource(type(model.get_submodule(above)))
+    except (OSError, TypeError):
+        return False
+    # its type or place alone is not its value
+    return re.search(rf"\bself\.{re.escape(attribute)}\.weight\b(?!\.(dtype|device|shape|data)\b)", code) is not None
+
+
+def _unfit(model: "PreTrainedModel", owner: nn.Module) -> str:
+    """Why no adapter carries a parameter that LoRA has no factors for with its whole module; empty where one does."""
+    from transformers.pytorch_utils import Conv1D  # noqa: PLC0415
+
+    inside = list(owner.modules())
+    kept = owner.state_dict().keys() - {name for name, _ in owner.named_parameters(remove_duplicate=False)}
+    matrices = any(isinstance(module, nn.Linear | Conv1D) or "Expert" in type(module).__name__ for module in inside)
+    why = ""
+    if matrices or _vocabulary(model) in inside:
+        why = "its module holds matrices that get factors, so it is not carried whole"
+    elif kept:
+        why = f"its module has buffers ({', '.join(sorted(kept))}), so it is not carried whole"
+    elif type(owner).forward is nn.Module.forward or any(isinstance(module, ParametrizationList) for module in inside):
+        why = "its module is never called as one"
+    return why and f"a parameter of {type(owner).__name__} that LoRA has no factors for, and {why}"
+
+
+def _vocabulary(model: "PreTrainedModel") -> nn.Module | None:
+    try:
+        found = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    return found if isinstance(found, nn.Embedding) else None  # of images it is the patches' convolution
 
 
 def _is_norm(owner: nn.Module) -> bool:

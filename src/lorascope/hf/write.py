@@ -14,11 +14,12 @@ from .adapter_files import ADAPTER_WEIGHTS, PREFIX
 from .adapter_tensors import Contents, config_of, factor_tensors
 from .card import Row, card, record
 from .checkpoint import ADAPTER_CONFIG
-from .choose import Choice
+from .choose import Choice, hung
 from .factors import Factors
 from .functional import Compared, Functional, compare
 from .measure import residuals
 from .pairs import Models, Pair
+from .slots import Slot
 from .style import Style
 from .work import MARK, Work
 
@@ -76,15 +77,13 @@ def _tensors(choice: Choice, found: Sequence[Factors], how: Style) -> tuple[dict
     for pair in choice.biases:
         contents.bias = True
         tensors[f"{PREFIX}{pair.module}.base_layer.bias"] = _bias(pair, shifts.get(pair.module))
-        if pair.module not in contents.ranks:
-            # PEFT carries a bias beside factors only: rank 1, all zero
-            _add_zero(tensors, contents, pair, how.dtype)
+    for module, weight in hung(choice, found).items():
+        _add_zero(tensors, contents, module, weight, how.dtype)
+    contents.saved.extend(choice.whole)
     for pair in choice.values:
         for name in (pair.name, *pair.slot.tied):
             tensors[PREFIX + name] = pair.tuned(pair.tuned_dtype)
-        if pair.module not in contents.saved:
-            contents.saved.append(pair.module)
-        if pair.slot.tied:
+        if pair.slot.outputs:
             contents.tied.setdefault(pair.module, ())
     return tensors, contents
 
@@ -123,13 +122,14 @@ def _note(contents: Contents, pair: Pair, rank: int) -> None:
         contents.tied[pair.module] = tuple(name.removesuffix(".weight") for name in pair.slot.tied)
 
 
-def _add_zero(tensors: dict[str, Tensor], contents: Contents, pair: Pair, dtype: torch.dtype) -> None:
-    weight = pair.beside
-    assert weight is not None
+def _add_zero(
+    tensors: dict[str, Tensor], contents: Contents, module: str, weight: Slot, dtype: torch.dtype
+) -> None:  # fmt: skip
     shape = weight.shape[::-1] if weight.transposed else weight.shape
-    tensors[f"{PREFIX}{pair.module}.lora_A.weight"] = torch.zeros(1, shape[1], dtype=dtype)
-    tensors[f"{PREFIX}{pair.module}.lora_B.weight"] = torch.zeros(shape[0], 1, dtype=dtype)
-    contents.ranks[pair.module] = 1
+    # of a convolution, A has its window, B one of size 1
+    tensors[f"{PREFIX}{module}.lora_A.weight"] = torch.zeros(1, *shape[1:], dtype=dtype)
+    tensors[f"{PREFIX}{module}.lora_B.weight"] = torch.zeros(shape[0], 1, *(1 for _ in shape[2:]), dtype=dtype)
+    contents.ranks[module] = 1
     contents.transposed |= weight.transposed
 
 
