@@ -19,8 +19,9 @@ import torch
 import transformers
 
 from lorascope.hf import extract
-from lorascope.hf.functional import adapted, divergence, load_base, load_full, outputs, quiet
+from lorascope.hf.functional import adapted, divergence, load_base, load_full, outputs
 from lorascope.hf.pairs import open_models
+from lorascope.hf.quiet import quiet
 from lorascope.hf.texts import read_texts
 
 LATER = 30_000  # rows of train.tsv before those that calibrate

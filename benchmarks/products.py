@@ -20,9 +20,10 @@ from pathlib import Path
 import torch
 
 from lorascope.hf.attention import attentions
-from lorascope.hf.functional import divergence, load_full, outputs, quiet
+from lorascope.hf.functional import divergence, load_full, outputs
 from lorascope.hf.pairs import open_models
 from lorascope.hf.products import product_error, products_of, refine_products
+from lorascope.hf.quiet import quiet
 from lorascope.hf.texts import read_texts
 from lorascope.linalg import svd
 from lorascope.models import Adapter

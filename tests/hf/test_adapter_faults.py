@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from hf import tiny
 from lorascope.errors import CheckpointError
 from lorascope.hf import open_models
-from lorascope.hf.functional import quiet
+from lorascope.hf.quiet import quiet
 
 pytestmark = pytest.mark.hf
 

@@ -20,8 +20,8 @@ from lorascope.errors import CheckpointError, SpecError
 from lorascope.hf import extract, verify
 from lorascope.hf.calibration import calibrate
 from lorascope.hf.choose import choose
-from lorascope.hf.functional import quiet
 from lorascope.hf.pairs import open_models
+from lorascope.hf.quiet import quiet
 from lorascope.hf.texts import read_texts
 
 pytestmark = pytest.mark.hf

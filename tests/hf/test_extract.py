@@ -21,7 +21,7 @@ from lorascope.errors import CheckpointError, SpecError
 from lorascope.experiments.workers import local_pool
 from lorascope.hf import extract, write
 from lorascope.hf.factors import Factors
-from lorascope.hf.functional import quiet
+from lorascope.hf.quiet import quiet
 from lorascope.hf.work import open_work
 
 pytestmark = pytest.mark.hf

@@ -7,7 +7,7 @@ from filelock import FileLock
 
 from hf import minilm
 from lorascope.hf import extract, rank_report, verify
-from lorascope.hf.functional import quiet
+from lorascope.hf.quiet import quiet
 
 pytestmark = [
     pytest.mark.hf,

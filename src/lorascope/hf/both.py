@@ -11,9 +11,10 @@ from torch import Tensor
 from .adapter_files import PREFIX
 from .choose import Choice
 from .cotangents import Output, output_of
-from .functional import adapted, load_base, load_full, mean_kl, quiet
+from .functional import adapted, load_base, load_full, mean_kl
 from .pairs import Models
 from .passes import Inputs
+from .quiet import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

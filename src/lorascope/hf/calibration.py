@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..errors import CheckpointError, SpecError
 from .choose import Choice
-from .functional import load_full, quiet
+from .functional import load_full
 from .memory import lacking
 from .moments import Moments, measure_moments, moment_bytes
 from .pairs import Models, Pair
+from .quiet import quiet
 from .weights import Weights, weights_of
 
 __all__ = ["BATCH", "Calibration", "calibrate"]

@@ -28,7 +28,6 @@ __all__ = [
     "load_full",
     "mean_kl",
     "outputs",
-    "quiet",
     "random_inputs",
 ]
 

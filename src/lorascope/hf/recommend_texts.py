@@ -10,8 +10,9 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .choose import choose
 from .factors import Factors, factorise
-from .functional import divergence, load_base, load_full, outputs, quiet
+from .functional import divergence, load_base, load_full, outputs
 from .pairs import Models, Pair
+from .quiet import quiet
 from .recommend import Recommendation
 
 if TYPE_CHECKING:

@@ -175,7 +175,7 @@ def test_a_tokenizer_that_does_not_fit(tmp_path, make, said):
     [
         ("config.json", "{", "config.json"),
         ("config.json", "[]", "config.json"),
-        ("config.json", '{"model_type": "nothing"}', "config.json must be"),
+        ("config.json", '{"model_type": "nothing"}', "config.json"),
         ("tokenizer.json", "{", "must be one that transformers reads"),
         ("tokenizer.json", "{}", "must be one that transformers reads"),
     ],

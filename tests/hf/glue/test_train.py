@@ -15,11 +15,11 @@ from sklearn import metrics
 from hf.glue import made
 from lorascope.errors import CheckpointError, SpecError
 from lorascope.hf import extract, rank_report, verify
-from lorascope.hf.functional import quiet
 from lorascope.hf.glue import Settings, load_data, run_task, task_named, train
 from lorascope.hf.glue.base import open_base
 from lorascope.hf.glue.model import build
 from lorascope.hf.glue.search import best_rate
+from lorascope.hf.quiet import quiet
 from lorascope.records import read
 
 pytestmark = pytest.mark.hf

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import CheckpointError, SpecError
-from ..checkpoint import open_checkpoint
-from ..functional import quiet
+from ..checkpoint import Checkpoint, open_checkpoint
+from ..configuration import configuration
+from ..quiet import quiet
+from ..reading import reading
 from ..texts import has_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-__all__ = ["Base", "open_base", "read_config", "told_error"]
+__all__ = ["Base", "open_base"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,13 @@ class Base:
     Attributes:
         name: what the user gave.
         folder: where its files lie.
+        config: its configuration.
         tokenizer: that fits it.
     """
 
     name: str
     folder: Path
+    config: "PreTrainedConfig"
     tokenizer: "PreTrainedTokenizerBase"
 
 
@@ -41,10 +45,11 @@ def open_base(name: str, length: int) -> Base:
         CheckpointError: no model there, no tokenizer, or one that does not fit.
         SpecError: more tokens than the model has positions.
     """
-    folder = open_checkpoint(name).folder
+    checkpoint = open_checkpoint(name)
+    folder = checkpoint.folder
     if not has_tokenizer(folder):
         raise CheckpointError(f"a model's folder must have its tokenizer, found none in {folder}; save it there")
-    config = read_config(name, folder)
+    config = _encoder(checkpoint)
     tokenizer = _read_tokenizer(folder)
     faults = _misfits(config, tokenizer)
     if faults:
@@ -57,30 +62,22 @@ def open_base(name: str, length: int) -> Base:
     offset = config.pad_token_id + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert"} else 0
     if isinstance(positions, int) and length > positions - offset:
         raise SpecError(f"--length must be at most the {positions - offset} positions of {name}, got {length}")
-    return Base(name, folder, tokenizer)
+    return Base(name, folder, config, tokenizer)
 
 
-def read_config(name: str, folder: Path) -> "PretrainedConfig":
+def _encoder(checkpoint: Checkpoint) -> "PreTrainedConfig":
     """The configuration of an encoder of texts.
 
     Raises:
-        CheckpointError: no configuration that can be read, or another kind of model.
+        CheckpointError: none that can be read, or another kind of model.
     """
-    from transformers import AutoConfig  # noqa: PLC0415
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES  # noqa: PLC0415
 
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(folder)
-    except Exception as error:  # noqa: BLE001 (transformers has no one error for what such a file can hold)
-        raise CheckpointError(
-            f"{folder / 'config.json'} must be the configuration of a model of transformers, got {told_error(error)}; "
-            f"save the model again"
-        ) from None
+    config = configuration(checkpoint)
     decodes = bool(getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False))
     if decodes or config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         raise CheckpointError(
-            f"{name} must be an encoder of texts, such as BERT or RoBERTa, got a {config.model_type}"
+            f"{checkpoint.name} must be an encoder of texts, such as BERT or RoBERTa, got a {config.model_type}"
             f"{' that decodes' if decodes else ''}; name another model"
         )
     return config
@@ -89,26 +86,12 @@ def read_config(name: str, folder: Path) -> "PretrainedConfig":
 def _read_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer  # noqa: PLC0415
 
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            ordinary = len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens))
-    except Exception as error:  # noqa: BLE001 (nor for what these can hold)
-        raise CheckpointError(
-            f"the tokenizer in {folder} must be one that transformers reads, got {told_error(error)}; save it again"
-        ) from None
+    with reading(f"the tokenizer in {folder}", "one that transformers reads", "save it again"), quiet():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        ordinary = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
     if not ordinary:
         raise CheckpointError(f"the tokenizer in {folder} must have tokens, got none but special ones; save it again")
     return tokenizer
-
-
-def told_error(error: Exception) -> str:
-    """An error of another library's in a few words.
-
-    >>> told_error(KeyError("model_type"))
-    "KeyError: 'model_type'"
-    """
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:120]}"
 
 
 def _misfits(config: Any, tokenizer: Any) -> list[str]:  # noqa: ANN401

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import SpecError
 from ...experiments import Measured
-from ..functional import quiet
+from ..quiet import quiet
 from .base import Base, open_base
 from .data import Data, load_data
 from .extracted import extracted

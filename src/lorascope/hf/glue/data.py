@@ -75,7 +75,7 @@ def _data(name: str, splits: Mapping[str, Split]) -> Data:
 def _from_hub(task: Task) -> dict[str, Split]:
     from datasets import load_dataset  # noqa: PLC0415
 
-    from ..functional import quiet  # noqa: PLC0415
+    from ..quiet import quiet  # noqa: PLC0415
 
     wanted = {"train": "train.tsv"} | dict(task.splits)
     try:

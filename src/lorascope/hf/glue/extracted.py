@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from ..extract import extract
-from ..functional import adapted, quiet
+from ..functional import adapted
+from ..quiet import quiet
 from ..ranks import rank_report
 from .base import Base
 from .data import Data

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ...errors import CheckpointError, LorascopeError, SpecError
-from ..functional import quiet
-from .base import Base, told_error
+from ...errors import CheckpointError, SpecError
+from ..quiet import quiet
+from ..reading import reading
+from .base import Base
 from .settings import Settings
 from .tasks import Task
 
@@ -52,7 +53,7 @@ def build(base: Base, task: Task, settings: Settings, save_body: Path | None = N
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
             if name in config.to_dict():
                 setattr(config, name, settings.dropout)
-        try:
+        with reading(f"the weights in {base.folder}", "an encoder that transformers can classify with"):
             if settings.init == "random":
                 model = AutoModelForSequenceClassification.from_config(config, attn_implementation=_attention(settings))
             else:
@@ -62,13 +63,6 @@ def build(base: Base, task: Task, settings: Settings, save_body: Path | None = N
                 )  # fmt: skip
                 _check_body(base, model, told)
                 _renew_head(model, told)
-        except ValueError as error:
-            if isinstance(error, LorascopeError):
-                raise
-            raise CheckpointError(
-                f"{base.name} must be an encoder that transformers can classify with, got {told_error(error)}; "
-                f"name another"
-            ) from None
         if settings.init == "random" and save_body is not None:
             model.base_model.save_pretrained(save_body)
             base.tokenizer.save_pretrained(save_body)

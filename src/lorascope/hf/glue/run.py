@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import LorascopeError
 from ...records import ok_rows, provenance, write_part
-from ..functional import quiet
+from ..quiet import quiet
 from ..work import MARK, Work, open_work, publish
 from .base import Base, open_base
 from .checkpoints import last_checkpoint

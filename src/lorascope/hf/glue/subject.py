@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ...experiments import Subject
-from .base import open_base, read_config
+from .base import open_base
 from .data import load_data
 from .identity import checkpoint_digest, checkpoint_name
 from .tasks import task_named
@@ -24,7 +24,7 @@ def subject(model: str, data: Path | None, tasks: Collection[str]) -> Subject:
         CheckpointError, SpecError: what cannot be used; before anything is computed.
     """
     base = open_base(model, 8)
-    config = read_config(model, base.folder)
+    config = base.config
     return Subject(
         checkpoint=checkpoint_name(model),
         digest=checkpoint_digest(base.folder),

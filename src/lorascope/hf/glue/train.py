@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...errors import SpecError
 from ..adapter_files import PREFIX
-from ..functional import quiet
+from ..quiet import quiet
 from .base import Base
 from .checkpoints import last_checkpoint
 from .data import Data
