@@ -81,6 +81,27 @@ def test_wrong_options(pair, arguments, says, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def stray(tmp_path):
+    """Two models whose configuration makes transformers warn: its special tokens lie outside the vocabulary."""
+    tiny = pytest.importorskip("hf.tiny")
+    return tiny.pair("gpt2", tmp_path / "stray", size=0.1, rank=1, bos_token_id=50256, eos_token_id=50256)
+
+
+def test_nobody_else_speaks(pair, stray, tmp_path):
+    for arguments in (
+        ("ranks", *stray),
+        ("extract", *stray, "--out", tmp_path / "out", "--rank", 1),
+        ("verify", *stray, tmp_path / "out"),
+    ):
+        ran = command(*arguments)
+        assert (ran.returncode, ran.stderr) == (0, "")
+    ran = command("extract", pair[0], stray[1], "--out", tmp_path / "other")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("lorascope: base and tuned model must be of one architecture")
+    assert ran.stderr.count("\n") == 1
+
+
 def test_no_adapter(pair):
     ran = command("verify", *pair, pair[0])
     assert ran.returncode == 2

@@ -1,6 +1,7 @@
 """Every parameter of two checkpoints, matched, as the models themselves have it."""
 
 import json
+from pathlib import Path
 
 import peft
 import pytest
@@ -222,9 +223,49 @@ def foreign(folder):
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["OwnModel"]}))
 
 
+def header(entries):
+    def spoil(folder):
+        told = json.dumps(entries).encode()
+        (folder / "model.safetensors").write_bytes(len(told).to_bytes(8, "little") + told)
+
+    spoil.__name__ = f"header {entries}"
+    return spoil
+
+
+def configured(**entries):
+    def spoil(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **entries}))
+
+    spoil.__name__ = f"config {entries}"
+    return spoil
+
+
+def written(name, content):
+    def spoil(folder):
+        (folder / name).write_bytes(content)
+
+    spoil.__name__ = f"{name} {content}"
+    return spoil
+
+
+INDEX = "model.safetensors.index.json"
 FAULTS = {
     nan_in: "1 NaN or infinite", cut: "truncated", cut_early: "cut off", pickled: "pickle",
     lose_tensor: "model.norm.weight", anonymous: "architectures", foreign: "OwnModel",
+    header([1, 2, 3]): "no JSON object", header({"a": {"dtype": "F32"}}): "lacks data_offsets",
+    header({"a": {"dtype": "F32", "shape": "x", "data_offsets": [0, 0]}}): "must be a safetensors file",
+    header({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 0]}}): r"shape \[3\] has 0 bytes",
+    configured(architectures="LlamaForCausalLM"): "has LlamaForCausalLM", configured(architectures=["LlamaConfig"]):
+    "is a LlamaConfig", configured(model_type=None): "config.json of", configured(model_type="own"): "config.json of",
+    configured(hidden_size="x"): "hidden_size", configured(num_attention_heads=0): "config.json of",
+    configured(quantization_config={"quant_method": "gptq", "bits": 4}): "has quantization_config",
+    written("config.json", b""): "config.json must be a JSON object", written("config.json", b"[1]"): "it is a list",
+    written("config.json", b"{x"): "config.json must be a JSON object",
+    written("config.json", b"\xff\xfe\x00"): "utf-8",
+    written(INDEX, b"{x"): f"{INDEX} must be a JSON object", written(INDEX, b"[]"): "it is a list",
+    written(INDEX, b"{}"): "lacks weight_map", written(INDEX, b'{"weight_map": []}'): "weight_map",
+    written(INDEX, b'{"weight_map": {}}'): "names none",
 }  # fmt: skip
 
 
@@ -240,6 +281,14 @@ def test_damaged_models_are_refused_in_one_line(fault, tmp_path):
     with pytest.raises(CheckpointError, match=FAULTS[fault]) as caught:
         read_all(base, tuned)
     assert "\n" not in str(caught.value)
+
+
+def test_a_width_that_no_weight_has(tmp_path):
+    base, tuned = tiny.pair("llama", tmp_path)
+    for folder in (base, tuned):
+        configured(hidden_size=64)(Path(folder))
+    with pytest.raises(CheckpointError, match=r"embed_tokens.weight has shape \[100, 32\].* says \[100, 64\].*more"):
+        open_models(base, tuned)
 
 
 def test_missing_shards_are_named(tmp_path):
@@ -266,9 +315,18 @@ def test_what_is_no_model(tmp_path, monkeypatch):
         str(tmp_path / "nowhere"): "found no folder",
         str(tmp_path / "base" / "config.json"): "got the file",
         str(tmp_path): "config.json",
+        "some--model": "some--model",
+        "foo/bar.": "foo/bar",
+        "foo/-x": "foo/-x",
+        "foo/bar.git": ".git",
+        "a" * 200: "maximum length is 96",
+        "a" * 300 + "/x": "too long",
+        "~no-such-user-here/x": "a folder or a hub name",
     }.items():
         with pytest.raises(CheckpointError, match=message):
             open_models(base, name)
+        with pytest.raises(CheckpointError, match=message):
+            open_models(name, base)
 
 
 def test_a_hub_name_offline(monkeypatch, tmp_path):

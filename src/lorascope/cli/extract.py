@@ -71,7 +71,7 @@ def extract(
 
     from .. import hf  # noqa: PLC0415
 
-    with processes(workers, cluster) as executor, bar("Extracting") as progress:
+    with hf.quiet(), processes(workers, cluster) as executor, bar("Extracting") as progress:
         found = hf.extract(
             base, tuned, out, rank=rank, parameters=params, max_error=max_error, calibration=calibration,
             refine_steps=refine, modules=modules, exclude=exclude, profile=profile, dtype=dtype, base_name=base_name,

@@ -49,10 +49,10 @@ def ranks(
             output_file(path, option)
     from rich.console import Console  # noqa: PLC0415
 
-    from ..hf import rank_report  # noqa: PLC0415
+    from ..hf import quiet, rank_report  # noqa: PLC0415
     from .ranks_json import as_json  # noqa: PLC0415
 
-    with bar("Reading") as progress:
+    with quiet(), bar("Reading") as progress:
         report = rank_report(base, tuned, tolerance, texts, progress)
     if json_file is not None:
         write(json_file, (json.dumps(as_json(report), indent=1, allow_nan=False) + "\n").encode())

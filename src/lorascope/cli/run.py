@@ -87,7 +87,7 @@ def run(
     table. Exit code 1: some cells failed; the next run computes them again.
     """
     _check_name(suite)
-    _check_subject(suite, model, data)
+    _check_subject(suite, model, data, device)
     one_of(workers, cluster)
     with connected(cluster) as executor:
         folder = output_folder(results, "--results")
@@ -124,7 +124,7 @@ def _check_name(suite: str) -> None:
         raise SpecError(f"SUITE must be a suite's name or a TOML file, found no file {suite}; name another")
 
 
-def _check_subject(suite: str, model: str | None, data: Path | None) -> None:
+def _check_subject(suite: str, model: str | None, data: Path | None, device: str) -> None:
     """Refuse what is missing or too much before torch is loaded; a file that is wrong is told of later."""
     try:
         content = tomllib.loads((Path(suite) if suite.endswith(".toml") else _FILES[suite]).read_text(encoding="utf-8"))
@@ -133,6 +133,10 @@ def _check_subject(suite: str, model: str | None, data: Path | None) -> None:
     of_tasks = content.get("measure") == "glue"
     if of_tasks and model is None:
         raise SpecError(f"the suite {suite} needs --model DIR, an encoder's folder or hub name, got none; name one")
+    if of_tasks and device not in {"cpu", "cuda"}:
+        raise SpecError(
+            f"--device of the suite {suite} must be cpu or cuda, got {device}; choose GPUs by CUDA_VISIBLE_DEVICES"
+        )
     given = [option for option, value in (("--model", model), ("--data", data)) if value is not None]
     if given and not of_tasks:
         raise SpecError(f"{' and '.join(given)} belong to the suite glue, got the suite {suite}; leave that out")

@@ -46,7 +46,7 @@ def verify(
 
     from .. import hf  # noqa: PLC0415
 
-    with bar("Verifying") as progress:
+    with hf.quiet(), bar("Verifying") as progress:
         found = hf.verify(base, tuned, adapter, texts, max_kl, progress)
     if json_file is not None:
         write(json_file, (json.dumps({**asdict(found), "faults": found.faults}, indent=1) + "\n").encode())

@@ -9,7 +9,7 @@ __all__ = ["task_cells", "task_effort"]
 
 Spec = dict[str, Any]
 ALIKE = ("batch", "length", "dropout", "weight_decay", "precision", "search_share", "search_rows")
-OWN = {"gradient": ("lr", "head_lr", "search_rank"), "full": ("full_lr", "texts")}
+OWN = {"gradient": ("lr", "head_lr"), "full": ("full_lr", "texts")}
 
 
 def task_cells(suite: TaskSuite, scale: str, extent: TaskScale) -> list[Spec]:

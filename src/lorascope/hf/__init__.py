@@ -3,6 +3,7 @@
 from .extract import Extracted, extract
 from .functional import Functional
 from .pairs import LeftOut, Models, Pair, open_models
+from .quiet import quiet
 from .ranks import HeadRow, MatrixRow, RankReport, rank_report
 from .recommend import Cost, Recommendation
 from .verify import Verified, VerifiedRow, verify
@@ -22,6 +23,7 @@ __all__ = [
     "VerifiedRow",
     "extract",
     "open_models",
+    "quiet",
     "rank_report",
     "verify",
 ]

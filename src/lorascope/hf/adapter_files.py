@@ -1,6 +1,5 @@
 """A PEFT adapter's folder, opened: its configuration, its scales, where its tensors lie."""
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import CheckpointError
 from .checkpoint import ADAPTER_CONFIG, Checkpoint, find_folder
+from .configuration import configuration
+from .reading import read_object, reading
 from .slots import model_class
 from .stored import Stored, read_header
 
@@ -55,7 +56,7 @@ def open_adapter(name: str) -> AdapterFiles:
     folder = find_folder(name)
     if not (folder / ADAPTER_CONFIG).is_file():
         raise CheckpointError(f"an adapter's folder must have {ADAPTER_CONFIG}, found none in {folder}; name another")
-    config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text())
+    config = read_object(folder / ADAPTER_CONFIG)
     if config.get("peft_type") != "LORA":
         raise CheckpointError(f"an adapter must be of type LORA, {name} is {config.get('peft_type')}; merge it instead")
     refused = [key for key in _REFUSED if config.get(key)]
@@ -64,6 +65,8 @@ def open_adapter(name: str) -> AdapterFiles:
             f"{name} uses {', '.join(refused)}, which is more than a low-rank difference; merge it into its base and "
             f"name the merged model"
         )
+    with reading(folder / ADAPTER_CONFIG, "a LoRA configuration", "save the adapter again"):
+        _check_numbers(config)
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise CheckpointError(
             f"an adapter's weights must be in {ADAPTER_WEIGHTS}, found none in {folder}; "
@@ -73,11 +76,23 @@ def open_adapter(name: str) -> AdapterFiles:
     return AdapterFiles(name, folder, config, tensors)
 
 
+def _check_numbers(config: dict[str, Any]) -> None:
+    """Raises whatever where a rank or scale is none."""
+    alphas, ranks = (config.get(f"{name}_pattern") or {} for name in ("alpha", "rank"))
+    for pattern in (*alphas, *ranks):
+        re.compile(pattern)
+    for rank in (config["r"], *ranks.values()):
+        if not isinstance(rank, int) or rank < 1:
+            raise ValueError(f"it has the rank {rank!r}")
+    for alpha in (config["lora_alpha"], *alphas.values()):
+        if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+            raise ValueError(f"it has the alpha {alpha!r}")
+
+
 def adapted_class(adapter: AdapterFiles, base: Checkpoint) -> "type[PreTrainedModel]":
     """The class that the adapter's task asks of its base: a classifier's base is often a bare encoder."""
     own = model_class(base)
     import transformers  # noqa: PLC0415
-    from transformers import AutoConfig  # noqa: PLC0415
 
     mappings = {
         "SEQ_CLS": transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -87,7 +102,7 @@ def adapted_class(adapter: AdapterFiles, base: Checkpoint) -> "type[PreTrainedMo
         "SEQ_2_SEQ_LM": transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     }
     mapping = mappings.get(str(adapter.config.get("task_type")))
-    found = None if mapping is None else mapping.get(type(AutoConfig.from_pretrained(base.folder)), None)
+    found = None if mapping is None else mapping.get(type(configuration(base)), None)
     return own if found is None else cast("type[PreTrainedModel]", found)
 
 

@@ -1,7 +1,7 @@
 """What an adapter does to each parameter of its base."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +10,12 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .adapter_files import AdapterFiles, scale_of
 from .naming import Source
-from .slots import Slot
+from .slots import MATRICES, Slot
 from .stored import Stored
 
 __all__ = ["Update", "adapter_updates"]
 
+_SHOWN = 3  # faults that a message names
 _FACTOR = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.(weight|bias))?$")
 
 
@@ -63,13 +64,19 @@ def adapter_updates(adapter: AdapterFiles, slots: Sequence[Slot]) -> dict[str, U
     values: dict[str, Update] = {}
     sums: dict[str, Update] = {}
     unknown: list[str] = []
+    faults: list[str] = []
+    heads = {slot.module for slot in slots if slot.kind == "head"}
     for key, stored in adapter.tensors.items():
         match = _FACTOR.match(key)
         if match is not None and match[3] == "B" and match[4] != "bias":
+            _factors(adapter, match[1], match[2] or "")
             continue  # read with its A
         slot, update = _one(adapter, key, stored, by_name, slots)
         if slot is None or update is None:
             unknown.append(key)
+            continue
+        if not _fits(slot, update, heads):
+            faults.append(f"{key} makes a change of shape {list(update.shape)}, {slot.name} has {list(slot.shape)}")
             continue
         kept = values if update.whole else sums
         # a tied parameter's second name repeats the first one's factors
@@ -80,9 +87,21 @@ def adapter_updates(adapter: AdapterFiles, slots: Sequence[Slot]) -> dict[str, U
             f"{adapter.name} has {len(unknown)} tensors that fit no parameter of its base, such as {unknown[0]}; "
             f"name the model the adapter was made for"
         )
+    if faults:
+        raise CheckpointError(
+            f"{adapter.name} must have the shapes of its base, but {'; '.join(faults[:_SHOWN])} "
+            f"({len(faults)} in all); name the model the adapter was made for, or save it again"
+        )
     # PEFT may store an embedding's base beside its factors
     both = {name: _added(values[name], sums[name]) for name in values.keys() & sums.keys()}
     return {**values, **sums, **both}
+
+
+def _fits(slot: Slot, update: Update, heads: Collection[str]) -> bool:
+    """The parameter's shape; of a whole head or embedding another number of rows."""
+    rows_may_differ = update.whole and (slot.kind == "embedding" or slot.module in heads)
+    skipped = int(rows_may_differ)
+    return len(update.shape) == len(slot.shape) and update.shape[skipped:] == slot.shape[skipped:]
 
 
 def _one(
@@ -93,7 +112,7 @@ def _one(
         return by_name.get(key.replace(".base_layer.", ".")), _value(stored)
     module, embedding, _, ending = match.groups()
     if ending == "bias":
-        scale = _scale(adapter, module, adapter.tensors[f"{module}.lora_A.weight"].shape[0])
+        scale = _scale(adapter, module, _factors(adapter, module)[1].shape[0])
         return by_name.get(f"{module}.bias"), Update(stored.shape, stored.dtype, False, 0, _scaled(stored, scale))
     slot = _target(module, by_name, slots, adapter.config.get("target_parameters") or [])
     return slot, None if slot is None else _product(adapter, module, embedding or "", slot)
@@ -132,11 +151,19 @@ def _target(module: str, by_name: dict[str, Slot], slots: Sequence[Slot], parame
 
 
 def _product(adapter: AdapterFiles, module: str, embedding: str, slot: Slot) -> Update:
-    ending = "" if embedding else ".weight"
-    left, right = (adapter.tensors.get(f"{module}.lora_{embedding}{side}{ending}") for side in "BA")
-    if left is None or right is None:
-        raise CheckpointError(f"{adapter.name} has only one factor of {module}; save it again")
+    if slot.kind not in {*MATRICES, "whole"}:
+        raise CheckpointError(
+            f"factors must be those of plain matrices, {adapter.name} has some of {slot.name} "
+            f"({slot.reason or slot.kind}); merge the adapter into its base and name the merged model"
+        )
+    left, right = _factors(adapter, module, embedding)
     experts = slot.shape[0] if slot.kind == "expert" else 1
+    if right.shape[0] % experts:
+        raise CheckpointError(
+            f"factors of {experts} experts must have one rank each, {adapter.name} has A {list(right.shape)} of "
+            f"{module}; save it again"
+        )
+    shape = left.shape[0], right.shape[1]
     rank = right.shape[0] // experts
     target = slot.name if slot.kind == "expert" else module
     scale = _scale(adapter, target, rank)
@@ -149,4 +176,24 @@ def _product(adapter: AdapterFiles, module: str, embedding: str, slot: Slot) -> 
         delta = (b.flatten(1) @ a.flatten(1)).reshape(slot.shape) if a.dim() > 2 and slot.kind != "expert" else b @ a
         return delta.transpose(-1, -2) if slot.transposed or embedding else delta
 
-    return Update(slot.shape, left.dtype, False, rank, load)
+    if slot.transposed or embedding:
+        shape = shape[::-1]
+    return Update((experts, *shape) if slot.kind == "expert" else shape, left.dtype, False, rank, load)
+
+
+def _factors(adapter: AdapterFiles, module: str, embedding: str = "") -> tuple[Stored, Stored]:
+    """B and A of one module.
+
+    Raises:
+        CheckpointError: one is missing, or they are no matrices of one rank.
+    """
+    ending = "" if embedding else ".weight"
+    left, right = (adapter.tensors.get(f"{module}.lora_{embedding}{side}{ending}") for side in "BA")
+    if left is None or right is None:
+        raise CheckpointError(f"{adapter.name} has only one factor of {module}; save it again")
+    if len(left.shape) != 2 or len(right.shape) != 2 or left.shape[1] != right.shape[0]:
+        raise CheckpointError(
+            f"factors must be matrices of one rank, {adapter.name} has B {list(left.shape)} and A {list(right.shape)} "
+            f"of {module}; save it again, or merge it where the module is no plain matrix"
+        )
+    return left, right

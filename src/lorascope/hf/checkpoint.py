@@ -1,6 +1,5 @@
 """A model's folder or hub name, opened: its configuration and where its tensors lie."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 from ..errors import CheckpointError
 from .extra import need_hf
+from .quiet import quiet
+from .reading import read_object, reading
 from .stored import Stored, read_header
 
 __all__ = ["ADAPTER_CONFIG", "Checkpoint", "find_folder", "open_checkpoint"]
@@ -15,6 +16,7 @@ __all__ = ["ADAPTER_CONFIG", "Checkpoint", "find_folder", "open_checkpoint"]
 ADAPTER_CONFIG = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+_SHOWN = 100  # characters of a name that a message repeats
 # weights as safetensors, configuration, tokenizer; pickled weights are not even fetched
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
@@ -26,14 +28,19 @@ class Checkpoint:
     Attributes:
         name: what the user gave.
         folder: where its files lie.
-        model_type: the architecture's name in config.json.
+        config: config.json.
         tensors: by the name they have on disk.
     """
 
     name: str
     folder: Path
-    model_type: str
+    config: dict[str, Any]
     tensors: dict[str, Stored]
+
+    @property
+    def model_type(self) -> str:
+        """The architecture's name."""
+        return str(self.config.get("model_type"))
 
     @property
     def size(self) -> int:
@@ -47,19 +54,25 @@ def find_folder(name: str) -> Path:
     Raises:
         CheckpointError: neither.
     """
-    path = Path(name).expanduser()
-    if path.is_dir():
+    with reading(name[:_SHOWN], "a folder or a hub name", "name another"):
+        path = Path(name).expanduser()
+        is_folder, exists = path.is_dir(), path.exists()
+    if is_folder:
         return path
-    if path.exists():
+    if exists:
         raise CheckpointError(f"a model must be a folder or a hub name, got the file {name}; name its folder")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise CheckpointError(f"a model must be a folder or a hub name, found no folder {name}; name another")
     need_hf()
     from huggingface_hub import snapshot_download  # noqa: PLC0415
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415
+    from huggingface_hub.utils import validate_repo_id  # noqa: PLC0415
 
+    with reading(name[:_SHOWN], "a folder, of which there is none, or a hub name", "name another"):
+        validate_repo_id(name)
     try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED))
+        with quiet():
+            return Path(snapshot_download(name, allow_patterns=_WANTED))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):
         reason = "and the hub cannot be reached"
     except HfHubHTTPError:
@@ -87,8 +100,13 @@ def open_checkpoint(name: str) -> Checkpoint:
     folder = find_folder(name)
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"a model's folder must have config.json, found none in {folder}; name another folder")
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return Checkpoint(name, folder, str(config.get("model_type")), _tensors(folder))
+    config = read_object(folder / "config.json")
+    if config.get("quantization_config"):
+        raise CheckpointError(
+            f"weights must be plain numbers, {folder / 'config.json'} has quantization_config; dequantise the model, "
+            f"or drop the entry where its weights are plain"
+        )
+    return Checkpoint(name, folder, config, _tensors(folder))
 
 
 def _tensors(folder: Path) -> dict[str, Stored]:
@@ -106,10 +124,13 @@ def _tensors(folder: Path) -> dict[str, Stored]:
 
 
 def _sharded(folder: Path) -> dict[str, Stored]:
-    index: dict[str, Any] = json.loads((folder / INDEX).read_text())
-    where: dict[str, str] = index["weight_map"]
-    shards = sorted(set(where.values()))
-    missing = [shard for shard in shards if not (folder / shard).is_file()]
+    index = read_object(folder / INDEX)
+    with reading(folder / INDEX, "an index with a weight_map of tensors to files"):
+        where = {str(tensor): str(shard) for tensor, shard in index["weight_map"].items()}
+        shards = sorted(set(where.values()))
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+    if not shards:
+        raise CheckpointError(f"{folder / INDEX} must name at least one tensor, names none; download it again")
     if missing:
         raise CheckpointError(
             f"{INDEX} names {len(shards)} shards, missing in {folder}: {', '.join(missing[:3])}"

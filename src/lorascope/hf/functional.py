@@ -1,11 +1,9 @@
 """Two models' outputs on the same inputs, one model in memory after the other."""
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor
@@ -14,6 +12,7 @@ from ..errors import CheckpointError
 from .checkpoint import Checkpoint
 from .cotangents import output_of
 from .pairs import Models
+from .quiet import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -106,24 +105,6 @@ def compare(models: Models, adapter: Path, inputs: Sequence[Inputs] | None, desc
         float((got[0] - wanted[0]).norm() / wanted[0].norm()),
         float((got[0].argmax(-1) == wanted[0].argmax(-1)).float().mean()) if logits else None,
     )
-
-
-@contextmanager
-def quiet() -> Generator[None]:
-    """No progress bars of transformers, no remarks of PEFT's on tied or transposed weights, while the block runs."""
-    from transformers.utils import logging  # noqa: PLC0415
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with catch_warnings():
-            simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def load_full(models: Models) -> "PreTrainedModel":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
+from .reading import reading
 from .stored import Stored
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def recipes(tensors: Mapping[str, Stored], model: "PreTrainedModel") -> tuple[di
     for target, converter in chosen.items():
         group = _Group(target, tuple(parts[target]), converter, model)
         # shapes without reading: the same conversion of tensors that have no values
-        shapes = group.convert([torch.empty(part.shape, dtype=part.dtype, device="meta") for _, part in group.parts])
+        with reading(", ".join(part.key for _, part in group.parts[:2]), f"what a {type(model).__name__} stores"):
+            empty = [torch.empty(part.shape, dtype=part.dtype, device="meta") for _, part in group.parts]
+            shapes = group.convert(empty)
         for name, value in shapes.items():
             found[name] = Source(name, tuple(value.shape), value.dtype, group)
     return found, unused

@@ -12,6 +12,7 @@ from ..errors import CheckpointError
 from .adapter_files import AdapterFiles, adapted_class, open_adapter
 from .adapter_updates import adapter_updates
 from .checkpoint import ADAPTER_CONFIG, Checkpoint, find_folder, open_checkpoint
+from .fitting import check_shapes
 from .naming import Source, recipes
 from .slots import Kind, Slot, model_class, skeleton, slots_of
 
@@ -161,7 +162,10 @@ def open_models(base: str, tuned: str) -> Models:
     model = skeleton(target, model_class(target))
     slots = slots_of(model)
     have, unused = recipes(target.tensors, model)
-    given, unused_base = recipes(frozen.tensors, _base_skeleton(frozen, model, slots))
+    plain = _base_skeleton(frozen, model, slots)
+    given, unused_base = recipes(frozen.tensors, plain)
+    check_shapes(target, model, have)
+    check_shapes(frozen, plain, given)
     missing = [slot.name for slot in slots if _find(slot, have) is None]
     if missing:
         raise CheckpointError(
@@ -213,6 +217,7 @@ def _with_adapter(frozen: Checkpoint, adapter: AdapterFiles) -> Models:
     model = skeleton(frozen, adapted_class(adapter, frozen))
     slots = slots_of(model)
     given, unused = recipes(frozen.tensors, model)
+    check_shapes(frozen, model, given)
     updates = adapter_updates(adapter, slots)
     left_out = [LeftOut(key, "the adapted model's class does not use it") for key in unused]
     pairs: list[Pair] = []

@@ -1,6 +1,5 @@
 """What each parameter of a model is, from its class built without memory."""
 
-import json
 import re
 from dataclasses import dataclass
 from inspect import getsource
@@ -12,7 +11,10 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from ..errors import CheckpointError
 from .checkpoint import Checkpoint
+from .configuration import configuration
 from .extra import need_hf
+from .quiet import quiet
+from .reading import reading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,15 +65,14 @@ def model_class(checkpoint: Checkpoint) -> "type[PreTrainedModel]":
     need_hf()
     import transformers  # noqa: PLC0415
 
-    config: dict[str, Any] = json.loads((checkpoint.folder / "config.json").read_text())
-    names = config.get("architectures") or []
-    if not names:
+    names: Any = checkpoint.config.get("architectures")
+    if not isinstance(names, list) or not names:
         raise CheckpointError(
-            f"config.json of {checkpoint.name} must name its class in architectures, names none; "
+            f"config.json of {checkpoint.name} must name its class in a list architectures, has {names}; "
             f"save the model with save_pretrained"
         )
-    found = getattr(transformers, names[0], None)
-    if not isinstance(found, type):
+    found = getattr(transformers, str(names[0]), None)
+    if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel):
         raise CheckpointError(
             f"{checkpoint.name} is a {names[0]}, which transformers {transformers.__version__} does not have; "
             f"models that bring their own code are not run: convert it, or update transformers"
@@ -85,16 +86,10 @@ def skeleton(checkpoint: Checkpoint, cls: "type[PreTrainedModel]") -> "PreTraine
     Raises:
         CheckpointError: the configuration does not fit the class.
     """
-    from transformers import AutoConfig  # noqa: PLC0415
-
-    try:
-        config = AutoConfig.from_pretrained(checkpoint.folder)
-        with torch.device("meta"):
-            return cls(config)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise CheckpointError(
-            f"config.json of {checkpoint.name} must describe a {cls.__name__}, but {error}; check the file"
-        ) from None
+    config = configuration(checkpoint)
+    read = reading(f"config.json of {checkpoint.name}", f"that of a {cls.__name__}", "check it")
+    with read, quiet(), torch.device("meta"):
+        return cls(config)
 
 
 def slots_of(model: "PreTrainedModel") -> list[Slot]:

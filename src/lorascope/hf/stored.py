@@ -1,14 +1,17 @@
 """Tensors of safetensors files: what the header says of them, and one at a time in memory."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .reading import reading
 
 __all__ = ["Stored", "read_header"]
 
@@ -41,7 +44,7 @@ class Stored:
         Raises:
             CheckpointError: it holds a value that is not finite.
         """
-        with safe_open(self.file, framework="pt") as file:
+        with reading(self.file, "a safetensors file"), safe_open(self.file, framework="pt") as file:
             tensor = file.get_tensor(self.key)
         if tensor.is_floating_point() and not _finite(tensor):
             bad = int((~torch.isfinite(tensor)).sum())
@@ -66,25 +69,33 @@ def read_header(file: Path) -> dict[str, Stored]:
     Cost O(tensors).
     """
     size = file.stat().st_size
-    try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(_LENGTH), "little")
-            if length > size - _LENGTH:
-                raise ValueError("the header is cut off")
-            entries = json.loads(stream.read(length))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{file} must be a safetensors file, but {error}; download or save it again") from None
-    entries.pop("__metadata__", None)
-    end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    with reading(file, "a safetensors file"), file.open("rb") as stream:
+        length = int.from_bytes(stream.read(_LENGTH), "little")
+        if length > size - _LENGTH:
+            raise ValueError("the header is cut off")
+        entries: Any = json.loads(stream.read(length))
+        if not isinstance(entries, dict):
+            raise TypeError("its header is no JSON object")
+        entries.pop("__metadata__", None)
+        end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+        unknown = sorted({str(entry["dtype"]) for entry in entries.values()} - _DTYPES.keys())
     if size != _LENGTH + length + end:
         raise CheckpointError(
             f"{file} must have {_LENGTH + length + end} bytes, has {size}: it is truncated or damaged; "
             f"download or save it again"
         )
-    unknown = sorted({entry["dtype"] for entry in entries.values()} - _DTYPES.keys())
     if unknown:
         raise CheckpointError(
             f"weights must be float64, float32, float16 or bfloat16, got {', '.join(unknown)} in {file}; "
             f"dequantise the model first"
         )
-    return {key: Stored(file, key, tuple(entry["shape"]), _DTYPES[entry["dtype"]]) for key, entry in entries.items()}
+    with reading(file, "a safetensors file"):
+        return {key: _stored(file, key, entry) for key, entry in entries.items()}
+
+
+def _stored(file: Path, key: str, entry: dict[str, Any]) -> Stored:
+    shape, dtype = tuple(int(side) for side in entry["shape"]), _DTYPES[entry["dtype"]]
+    begun, ended = entry["data_offsets"]
+    if math.prod(shape) * dtype.itemsize != ended - begun:
+        raise ValueError(f"{key} of shape {list(shape)} has {ended - begun} bytes")
+    return Stored(file, key, shape, dtype)

@@ -1,11 +1,15 @@
 """Rows from files: read as they are, and every way in which a file can be wrong said with its place."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+from hf import tiny
 from hf.glue import made
 from lorascope.errors import CheckpointError, SpecError
 from lorascope.hf.glue import load_data, read_split, task_named
-from lorascope.hf.glue.model import open_base
+from lorascope.hf.glue.base import open_base
 from lorascope.hf.glue.search import held_out
 
 pytestmark = pytest.mark.hf
@@ -57,8 +61,26 @@ def test_columns_are_found_by_name_and_lines_may_end_as_on_windows(tmp_path):
         ),
         ('sentence1\tlabel\n"a"\t0\n"b"\t1\n', "sst2", ", line 2: fields must not be quoted"),
         (b"sentence1\tlabel\na\t1\nb\xff\t0\n", "sst2", ", line 3: must be UTF-8, got the byte 0xff"),
-        ("sentence1\tsentence2\tlabel\na\t\t1\nb\t\t0\n", "mrpc", ", line 2: mrpc has pairs of texts"),
+        ("sentence1\tsentence2\tlabel\na\t\t1\nb\t\t0\n", "mrpc", ", line 2: mrpc needs texts, got an empty sentence2"),
         ("sentence1\tlabel\n" + "a\tx\n" * 9, "sst2", "line 4: label 'x'; and 6 more"),
+        ("sentence1\tlabel\n \t1\n\t0\n", "sst2", ", line 2: sst2 needs texts, got an empty sentence1 in every row"),
+        ("sentence1\tlabel\tlabel\na\t1\t0\n", "sst2", ", line 1: a column must be named once, got label twice"),
+        ("sentence1\tlabel\na\t1\n\nb\t0\n", "sst2", ", line 3: an empty line (a tab in a text"),
+        *(
+            (f"sentence1\tlabel\na\t{label}\n", "sst2", f", line 2: label {label!r} (labels of sst2")
+            for label in ("0_1", "1e0", "\u0661", " 1 ", "", "positive", "-0", "1.5", "inf", "+1")
+        ),
+        *(
+            (f"sentence1\tsentence2\tlabel\na\tb\t{label}\n", "stsb", f", line 2: label {label!r} (labels of stsb")
+            for label in ("0_5", "-1", "\u0661", "2,5", "", "5.001", "inf", ".")
+        ),
+        ('sentence1\tlabel\n"a"\t1\n', "sst2", ", line 2: fields must not be quoted"),
+        ('idx\t"sentence1"\tlabel\n0\ta\t1\n', "sst2", ", line 1: fields must not be quoted"),
+        (
+            'sentence1\tsentence2\tlabel\na\t"b"\t1\nc\t"d"\t0\n',
+            "mrpc",
+            ', line 2: fields must not be quoted, got "b"',
+        ),
     ],
 )
 def test_a_wrong_file_is_told_by_name_and_line(tmp_path, text, task, said):
@@ -77,6 +99,20 @@ def test_missing_files_and_no_way_to_the_hub(tmp_path, monkeypatch):
         SpecError, match=r"cannot be reached, and there is no local copy .*give --data a folder that has"
     ):
         load_data(task_named("sst2"), None)
+
+
+@pytest.mark.parametrize(("label", "value"), [("3", 3), ("3.", 3), (".5", 0.5), ("2.25", 2.25), ("1e-1", 0.1)])
+def test_numbers_as_they_are_written(tmp_path, label, value):
+    rows = split(tmp_path / "dev.tsv", f"sentence1\tsentence2\tlabel\na\tb\t{label}\n\n\r\n", "stsb")
+    assert rows.labels == (value,)
+
+
+def test_the_matched_development_set_by_its_official_name(tmp_path):
+    folder = made.task(tmp_path, "mnli", made.three_way)
+    wanted = load_data(task_named("mnli"), folder)
+    (folder / "mnli" / "dev.tsv").rename(folder / "mnli" / "dev_matched.tsv")
+    found = load_data(task_named("mnli"), folder)
+    assert (found.dev, found.digest, found.others) == (wanted.dev, wanted.digest, {})
 
 
 def test_both_development_sets_of_mnli(tmp_path):
@@ -101,11 +137,29 @@ def test_rows_held_out_are_not_trained_on(tmp_path):
     assert both == sorted(zip(data.train.second, data.train.first, strict=True))
 
 
+def far_token(content):
+    content["model"]["vocab"]["w1"] = 900
+
+
+def no_frame(content):
+    content["post_processor"] = None
+
+
+def with_changed(folder, change):
+    path = Path(folder) / "tokenizer.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda folder: made.encoder(folder, vocab_size=9), "it has 28 tokens, the model 9"),
         (lambda folder: made.encoder(folder, pad_token_id=2), "it pads with token 0, the model with 2"),
+        (lambda folder: made.encoder(folder, type_vocab_size=1), "it tells 2 kinds of tokens apart, the model 1"),
+        (lambda folder: with_changed(made.encoder(folder), far_token), "it has a token of number 900"),
+        (lambda folder: with_changed(made.encoder(folder), no_frame), "it frames no text"),
     ],
 )
 def test_a_tokenizer_that_does_not_fit(tmp_path, make, said):
@@ -114,6 +168,33 @@ def test_a_tokenizer_that_does_not_fit(tmp_path, make, said):
         open_base(str(tmp_path / "base"), 16)
     assert said in str(caught.value)
     assert "config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.json", "{", "config.json"),
+        ("config.json", "[]", "config.json"),
+        ("config.json", '{"model_type": "nothing"}', "config.json must be"),
+        ("tokenizer.json", "{", "must be one that transformers reads"),
+        ("tokenizer.json", "{}", "must be one that transformers reads"),
+    ],
+)
+def test_damaged_files_of_a_checkpoint(tmp_path, name, content, said):
+    made.encoder(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CheckpointError) as caught:
+        open_base(str(tmp_path), 16)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "t5", "vit"])
+def test_other_models_than_encoders_of_texts(tmp_path, kind):
+    tiny.save(tiny.make(kind), tmp_path)
+    made.tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="must be an encoder of texts, such as BERT or RoBERTa, got a"):
+        open_base(str(tmp_path), 16)
 
 
 def test_a_model_without_a_tokenizer(tmp_path):

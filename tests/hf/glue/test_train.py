@@ -1,20 +1,25 @@
 """Training on made tasks: it learns, is scored rightly, is saved whole, and outlives a kill."""
 
 import json
+import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from scipy import stats
 from sklearn import metrics
 
 from hf.glue import made
-from lorascope.errors import SpecError
+from lorascope.errors import CheckpointError, SpecError
 from lorascope.hf import extract, rank_report, verify
 from lorascope.hf.functional import quiet
 from lorascope.hf.glue import Settings, load_data, run_task, task_named, train
-from lorascope.hf.glue.model import open_base
+from lorascope.hf.glue.base import open_base
+from lorascope.hf.glue.model import build
+from lorascope.hf.glue.search import best_rate
 from lorascope.records import read
 
 pytestmark = pytest.mark.hf
@@ -135,6 +140,13 @@ def test_its_rows_say_what_was_run(base, data, tmp_path):
     assert found.trained.parameters - found.trained.head == 2 * (2 * (4 * 64 + 2 * 96) + 64)
 
 
+NORM = "encoder.layer.0.attention.output.LayerNorm.weight"
+
+
+def copytree(folder, to):
+    return Path(shutil.copytree(folder, to))
+
+
 class Stopped(Exception):  # noqa: N818
     """Stands for a kill."""
 
@@ -160,6 +172,120 @@ def test_a_run_that_is_cut_off_ends_as_if_it_were_not(base, data, tmp_path, pati
     assert (resumed.steps, resumed.best) == (whole.steps, whole.best)
     for (name, left), right in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(left, right), name
+
+
+@pytest.mark.parametrize(("lr", "patience"), [(2e-3, 1), (1e-2, 2)])
+def test_a_run_cut_off_after_it_stopped_early_makes_no_further_step(base, data, tmp_path, monkeypatch, lr, patience):
+    task = task_named("stsb")
+    rows, opened = load_data(task, data), open_base(base, 32)
+    settings = replace(SETTINGS, every=10, steps=200, patience=patience, lr=lr, dropout=0.0)
+    whole = train(opened, task, rows, settings, tmp_path / "whole", device="cpu")
+    assert whole.best < whole.steps < settings.steps
+
+    def stop(*_):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["lorascope.hf.glue.train"], "score", stop)
+        with pytest.raises(Stopped):
+            train(opened, task, rows, settings, tmp_path / "cut", device="cpu")
+    (tmp_path / "cut").rename(tmp_path / "moved")  # the best weights are found there too
+    resumed = train(opened, task, rows, settings, tmp_path / "moved", device="cpu")
+    assert (resumed.metrics, resumed.steps, resumed.best) == (whole.metrics, whole.steps, whole.best)
+    for (name, left), right in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(left, right), name
+
+
+def test_best_weights_are_kept_when_a_run_goes_on_elsewhere(base, data, tmp_path, monkeypatch):
+    task = task_named("stsb")
+    rows, opened = load_data(task, data), open_base(base, 32)
+    settings = replace(SETTINGS, every=10, steps=60, patience=5, lr=1e-2, dropout=0.0)
+    whole = train(opened, task, rows, settings, tmp_path / "whole", device="cpu")
+    best = whole.best
+    assert best < whole.steps
+
+    def stop(share, _what):
+        if share * settings.steps > best + 2:
+            raise Stopped
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Stopped):
+        train(opened, task, rows, settings, Path("cut"), device="cpu", progress=stop)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    resumed = train(opened, task, rows, settings, Path("../cut"), device="cpu")
+    assert (resumed.metrics, resumed.steps, resumed.best) == (whole.metrics, whole.steps, best)
+
+
+def test_a_head_of_another_task_is_left(base, data, tmp_path):
+    """Three classes, then two: the body goes on, the head is the one of the seed."""
+    run_task("mnli", base, tmp_path / "mnli", data, replace(SETTINGS, steps=2, patience=0))
+    folder = made.task(tmp_path, "rte", made.two_way)
+    again = open_base(str(tmp_path / "mnli"), 32)
+    with quiet():
+        model = build(again, task_named("rte"), SETTINGS)
+        heads = []
+        for seed in (0, 0, 1):
+            torch.manual_seed(seed)
+            heads.append(build(again, task_named("mnli"), SETTINGS).classifier.weight.detach())
+    saved = load_file(tmp_path / "mnli" / "model.safetensors")
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    assert torch.equal(model.state_dict()[name], saved[name])
+    assert model.classifier.weight.shape == (2, 32)
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+    assert not torch.equal(heads[0], saved["classifier.weight"])
+    found = run_task("rte", str(tmp_path / "mnli"), tmp_path / "out", folder, replace(SETTINGS, method="lora", steps=2))
+    predicted = made.logits(tmp_path / "out", made.two_way(40, 2), str(tmp_path / "mnli")).argmax(1).tolist()
+    labels = [int(row[2]) for row in made.two_way(40, 2)]
+    assert found.metrics["accuracy"] == metrics.accuracy_score(labels, predicted)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda weights: weights.popitem(), "must be those that its config.json describes, but it has no"),
+        (lambda weights: weights.update({NORM: torch.ones(5)}), f"{NORM} in another shape"),
+    ],
+)
+def test_weights_that_do_not_make_up_the_body(base, data, tmp_path, change, said):
+    folder = copytree(base, tmp_path / "base")
+    weights = {name: value for name, value in load_file(folder / "model.safetensors").items() if "pooler" not in name}
+    run = (data, replace(SETTINGS, steps=1, patience=0))
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError) as caught:
+        run_task("mnli", str(folder), tmp_path / "out", *run)
+    assert said in str(caught.value)
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_weights_that_are_not_finite(base, data, tmp_path):
+    folder = copytree(base, tmp_path / "base")
+    weights = load_file(folder / "model.safetensors")
+    next(iter(weights.values())).fill_(torch.nan)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SpecError, match="a score needs outputs that are finite, got 40 of 40 development rows without"):
+        run_task("stsb", str(folder), tmp_path / "out", data, replace(SETTINGS, steps=1, patience=0))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_rate_that_diverges_is_not_chosen(base, data, monkeypatch):
+    rows = load_data(task_named("stsb"), data)
+    asked = json.dumps(replace(SETTINGS, steps=60, patience=0, dropout=0.0).asked())
+    given = ("stsb", rows, asked, (1e-6, 2e-3), 20, "cpu")
+    assert best_rate(base, *given) == 2e-3
+    inner = train
+
+    def diverges(*given, **named):
+        if given[3].lr == 2e-3:
+            raise SpecError("outputs that are not finite")
+        return inner(*given, **named)
+
+    best_rate.cache_clear()
+    monkeypatch.setattr(sys.modules["lorascope.hf.glue.search"], "train", diverges)
+    assert best_rate(base, *given) == 1e-6
+    best_rate.cache_clear()
 
 
 def test_seeds_differ_and_a_seed_does_not(base, data, tmp_path):
@@ -193,10 +319,11 @@ def test_the_callers_randomness_is_left_alone(base, data, tmp_path):
         ({"length": 65}, "--length must be at most the 64 positions"),
         ({"steps": 0, "lr": 2.0}, "got 2 faults: --steps must be at least 1, got 0; --lr must lie between 0 and 1"),
         ({"modules": "("}, "--modules must be a regular expression"),
+        ({"seed": 2**32}, "--seed must be below 2^32"),
     ],
 )
 def test_settings_that_cannot_be_run(base, data, tmp_path, changes, said):
     with pytest.raises(SpecError) as caught:
         run_task("mnli", base, tmp_path / "out", data, replace(SETTINGS, **{"method": "lora", **changes}))
     assert said in str(caught.value)
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == []

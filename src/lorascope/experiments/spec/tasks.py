@@ -70,8 +70,8 @@ class TaskScale(_Table):
         lr, head_lr, full_lr: learning rates to choose among, for adapters, for the head alone and for every weight.
         random_lr: for adapters of a random body, in place of ``lr``.
         task_steps: of tasks that take another number of steps.
-        search_rank, search_share, search_rows: the choice is made once for a task and an init, at one rank, in this
-            share of the steps, by the score on so many of the training rows that are then not trained on.
+        search_share, search_rows: the choice is made once for a task, an init and a rank, in this share of the steps,
+            by the score on so many of the training rows that are then not trained on.
         texts: of the training rows, for the recommended rank.
         calibration: of the training rows, so many weigh a second set of extracted adapters; None: there is none.
     """
@@ -92,7 +92,6 @@ class TaskScale(_Table):
     random_lr: Some[Rate] | None = None
     head_lr: Some[Rate]
     full_lr: Some[Rate]
-    search_rank: Count = 8
     search_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     search_rows: Count = 500
     texts: Count = 200

@@ -11,10 +11,10 @@ from typing import Any
 from ...errors import SpecError
 from ...experiments import Measured
 from ..functional import quiet
+from .base import Base, open_base
 from .data import Data, load_data
 from .extracted import extracted
 from .identity import checkpoint_digest
-from .model import Base, open_base
 from .search import best_rate
 from .settings import Method, Settings
 from .tasks import Task, task_named
@@ -75,7 +75,7 @@ class _Work:
         return Settings(method=method, rank=rank, lr=lr, patience=0, every=int(self.spec["steps"]), **said)
 
     def rate(self, method: Method, rank: int, rates: str) -> float:
-        """The learning rate, chosen once in a process for all seeds and ranks."""
+        """The learning rate, chosen once in a process for all seeds."""
         settings = replace(self.settings(method, rank, 1e-3), seed=0, steps=_share(self.spec))
         asked = json.dumps(settings.asked(), sort_keys=True)
         candidates = tuple(float(rate) for rate in self.spec[rates])
@@ -91,7 +91,7 @@ def _gradient(work: _Work) -> list[Measured]:
     """The head alone, and adapters of each rank, at the same steps."""
     rows: list[Measured] = []
     for rank in work.spec["ranks"]:
-        lr = work.rate("lora", 0, "head_lr") if rank == 0 else work.rate("lora", work.spec["search_rank"], "lr")
+        lr = work.rate("lora", rank, "lr" if rank else "head_lr")
         found = work.run(work.settings("lora", rank, lr))
         rows.append(_row("gradient", rank, _metrics(work.task, found, lr), found.seconds))
     return rows
@@ -106,7 +106,8 @@ def _full(work: _Work) -> list[Measured]:
         found.model.save_pretrained(tuned)
         work.base.tokenizer.save_pretrained(tuned)
     metrics = _metrics(work.task, found, lr)
-    report = extracted(work.base, tuned, work.task, work.data, work.spec, work.folder)
+    where = str(found.model.device)
+    report = extracted(work.base, tuned, work.task, work.data, work.spec, work.folder, where)
     if report.recommended is not None:
         metrics["recommended_rank"] = float(report.recommended)
     rows = [_row("full", None, metrics, found.seconds, report.reason)]

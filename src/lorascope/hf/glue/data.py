@@ -41,7 +41,8 @@ def load_data(task: Task, folder: Path | None) -> Data:
     Args:
         task: which.
         folder: with a folder named after the task, in which are ``train.tsv`` and ``dev.tsv`` (of mnli
-            ``dev_mismatched.tsv`` too, where it is wanted); None for the hub's nyu-mll/glue.
+            ``dev_mismatched.tsv`` too, where it is wanted, and ``dev_matched.tsv`` is another name of ``dev.tsv``);
+            None for the hub's nyu-mll/glue.
 
     Raises:
         SpecError: files that are missing or wrong, with file and line; or no folder and no way to the hub.
@@ -49,15 +50,18 @@ def load_data(task: Task, folder: Path | None) -> Data:
     if folder is None:
         return _data(HUB, _from_hub(task))
     home = folder / task.name
-    found = [home / name for name in ("train.tsv", "dev.tsv")]
+    matched = "validation_matched" in task.splits and not (home / "dev.tsv").is_file()
+    dev = "dev_matched.tsv" if matched and (home / "dev_matched.tsv").is_file() else "dev.tsv"
+    found = [home / name for name in ("train.tsv", dev)]
     missing = [path for path in found if not path.is_file()]
     if missing:
         raise SpecError(
             f"--data must hold {found[0]} and {found[1]}, found no {' and no '.join(map(str, missing))}; "
             f"name the folder in which {task.name} is, or leave --data out for the hub's {HUB}"
         )
-    names = ["train.tsv", *(name for name in task.splits.values() if (home / name).is_file())]
-    return _data("tsv", {name: read_split(home / name, task) for name in names})
+    files = {"train.tsv": home / "train.tsv", "dev.tsv": home / dev}
+    files |= {name: home / name for name in task.splits.values() if name not in files and (home / name).is_file()}
+    return _data("tsv", {name: read_split(path, task) for name, path in files.items()})
 
 
 def _data(name: str, splits: Mapping[str, Split]) -> Data:
@@ -80,9 +84,13 @@ def _from_hub(task: Task) -> dict[str, Split]:
     except (OSError, ValueError) as error:  # no network, and no copy; datasets has no one error for it
         raise SpecError(
             f"without --data the rows of {task.name} come from the hub's {HUB}, which cannot be reached, and there is "
-            f"no local copy ({type(error).__name__}: {str(error).splitlines()[0][:120]}); give --data a folder that "
+            f"no local copy ({type(error).__name__}: {_first_line(error)}); give --data a folder that "
             f"has {task.name}/train.tsv and {task.name}/dev.tsv"
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "no reason given")[:120]
 
 
 def _split(task: Task, rows: Any) -> Split:  # noqa: ANN401

@@ -12,8 +12,8 @@ import torch
 from ..extract import extract
 from ..functional import adapted, quiet
 from ..ranks import rank_report
+from .base import Base
 from .data import Data
-from .model import Base
 from .score import score
 from .tasks import Task
 
@@ -36,7 +36,7 @@ class ExtractedScores:
 
 
 def extracted(
-    base: Base, tuned: Path, task: Task, data: Data, spec: Mapping[str, Any], folder: Path
+    base: Base, tuned: Path, task: Task, data: Data, spec: Mapping[str, Any], folder: Path, device: str
 ) -> ExtractedScores:
     """Report and adapters of a fine-tune that lies in a folder.
 
@@ -47,6 +47,7 @@ def extracted(
         spec: its ``ranks``, how many ``texts`` of the training rows the report reads, and, where adapters are to be
             weighted by some too, how many ``calibration`` texts.
         folder: for texts and adapters.
+        device: on which adapters are scored.
 
     Cost: about ten forward passes on the texts, and for each rank one on the development rows.
     """
@@ -62,7 +63,7 @@ def extracted(
         started = perf_counter()
         out = folder / f"{method}-{rank}"
         found = extract(str(base.folder), str(tuned), out, rank=rank, calibration=ways[method], outputs=False)
-        model = _adapted(base, task, out)
+        model = _adapted(base, task, out).to(device)
         scores[method, rank] = (
             score(model, data.dev, task, base.tokenizer, int(spec["length"])),
             found.parameters,
@@ -89,6 +90,6 @@ def _adapted(base: Base, task: Task, adapter: Path) -> Any:  # noqa: ANN401
 
     with quiet(), torch.random.fork_rng():
         model = AutoModelForSequenceClassification.from_pretrained(
-            base.folder, num_labels=task.labels or 1, dtype=torch.float32
+            base.folder, num_labels=task.labels or 1, dtype=torch.float32, ignore_mismatched_sizes=True
         )
         return adapted(model, adapter)

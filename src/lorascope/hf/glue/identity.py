@@ -2,8 +2,12 @@
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["checkpoint_digest", "checkpoint_name"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["checkpoint_digest", "checkpoint_name", "tokenizer_digest"]
 
 
 def checkpoint_digest(folder: Path) -> str:
@@ -17,6 +21,16 @@ def checkpoint_digest(folder: Path) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Of its tokens' numbers, and of what it makes of a few characters.
+
+    Cost O(tokens).
+    """
+    probe = tokenizer(["A b, c!", "\u00c9t\u00e9"], ["1-2", "x"])
+    told = (sorted(tokenizer.get_vocab().items()), sorted((key, probe[key]) for key in probe))
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def checkpoint_name(name: str) -> str:

@@ -2,93 +2,33 @@
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ...errors import CheckpointError, SpecError
-from ..checkpoint import open_checkpoint
+from ...errors import CheckpointError, LorascopeError, SpecError
 from ..functional import quiet
-from ..texts import has_tokenizer
+from .base import Base, told_error
 from .settings import Settings
 from .tasks import Task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
-__all__ = ["Base", "build", "open_base", "trainable"]
+__all__ = ["build", "named_base", "trainable"]
 
 ALPHA = 2.0
 """Scale of ``B @ A``, alpha / r, the same at every rank."""
 
 
-@dataclass(frozen=True)
-class Base:
-    """The checkpoint that is fine-tuned, without its weights.
-
-    Attributes:
-        name: what the user gave.
-        folder: where its files lie.
-        tokenizer: that fits it.
-    """
-
-    name: str
-    folder: Path
-    tokenizer: "PreTrainedTokenizerBase"
-
-
-def open_base(name: str, length: int) -> Base:
-    """Open a checkpoint's folder and its tokenizer, and see that they fit each other.
-
-    Args:
-        name: folder or hub name of an encoder.
-        length: tokens a row that will be asked for.
-
-    Raises:
-        CheckpointError: no model there, no tokenizer, or one that does not fit.
-        SpecError: more tokens than the model has positions.
-    """
-    folder = open_checkpoint(name).folder
-    if not has_tokenizer(folder):
-        raise CheckpointError(f"a model's folder must have its tokenizer, found none in {folder}; save it there")
-    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415
-
-    with quiet():
-        config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    faults = _misfits(config, tokenizer)
-    if faults:
-        raise CheckpointError(
-            f"the tokenizer in {folder} does not fit {folder / 'config.json'}: {'; '.join(faults)}; "
-            f"save the tokenizer that the model was trained with"
-        )
-    positions = getattr(config, "max_position_embeddings", None)
-    # RoBERTa counts its positions from the padding's number plus one
-    offset = config.pad_token_id + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert"} else 0
-    if isinstance(positions, int) and length > positions - offset:
-        raise SpecError(f"--length must be at most the {positions - offset} positions of {name}, got {length}")
-    return Base(name, folder, tokenizer)
-
-
-def _misfits(config: Any, tokenizer: Any) -> list[str]:  # noqa: ANN401
-    faults: list[str] = []
-    size = config.get_text_config().vocab_size
-    if len(tokenizer) > size:
-        faults.append(f"it has {len(tokenizer)} tokens, the model {size}")
-    if tokenizer.pad_token_id is None:
-        faults.append("it has no padding token")
-    elif config.pad_token_id is not None and tokenizer.pad_token_id != config.pad_token_id:
-        faults.append(f"it pads with token {tokenizer.pad_token_id}, the model with {config.pad_token_id}")
-    return faults
-
-
 def build(base: Base, task: Task, settings: Settings, save_body: Path | None = None) -> Any:  # noqa: ANN401
     """The model with its head, on the CPU, with what is trained marked as such.
 
-    ``W + (alpha / r) B A`` with ``B = 0`` at the start, ``alpha / r = 2``.
+    ``W + (alpha / r) B A`` with ``B = 0`` at the start, ``alpha / r = 2``. A head that the checkpoint has is left; the
+    one that is trained is fresh.
 
     Args:
         base: from :func:`open_base`.
@@ -100,7 +40,7 @@ def build(base: Base, task: Task, settings: Settings, save_body: Path | None = N
         A model of transformers, or of PEFT for adapters. The random state of torch decides about head and adapters.
 
     Raises:
-        CheckpointError: an architecture without a classifier.
+        CheckpointError: an architecture without a classifier, or weights that do not make up the body.
         SpecError: no module that matches, or fewer layers than are asked for.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification  # noqa: PLC0415
@@ -116,18 +56,50 @@ def build(base: Base, task: Task, settings: Settings, save_body: Path | None = N
             if settings.init == "random":
                 model = AutoModelForSequenceClassification.from_config(config, attn_implementation=_attention(settings))
             else:
-                model = AutoModelForSequenceClassification.from_pretrained(
-                    base.folder, config=config, dtype=torch.float32, attn_implementation=_attention(settings)
-                )
+                model, told = AutoModelForSequenceClassification.from_pretrained(
+                    base.folder, config=config, dtype=torch.float32, attn_implementation=_attention(settings),
+                    ignore_mismatched_sizes=True, output_loading_info=True,
+                )  # fmt: skip
+                _check_body(base, model, told)
+                _renew_head(model, told)
         except ValueError as error:
-            reason = str(error).splitlines()[0][:120]
+            if isinstance(error, LorascopeError):
+                raise
             raise CheckpointError(
-                f"{base.name} must be an encoder that transformers can classify with: {reason}"
+                f"{base.name} must be an encoder that transformers can classify with, got {told_error(error)}; "
+                f"name another"
             ) from None
         if settings.init == "random" and save_body is not None:
             model.base_model.save_pretrained(save_body)
             base.tokenizer.save_pretrained(save_body)
     return _prepared(model, settings)
+
+
+def _check_body(base: Base, model: "PreTrainedModel", told: Mapping[str, Any]) -> None:
+    """Refuse random weights where pretrained ones are asked for; a pooler alone may be fresh, for many have none."""
+    prefix = model.base_model_prefix + "."
+    lost = sorted(name for name in told["missing_keys"] if name.startswith(prefix) and ".pooler." not in name)
+    other = sorted(str(entry[0]) for entry in told["mismatched_keys"] if str(entry[0]).startswith(prefix))
+    if lost or other:
+        what = f"has no {lost[0]}" if lost else f"has {other[0]} in another shape"
+        more = f" ({len(lost) + len(other)} such parameters)" if len(lost) + len(other) > 1 else ""
+        raise CheckpointError(
+            f"the weights in {base.folder} must be those that its config.json describes, but it {what}{more}; "
+            f"save the model again"
+        )
+
+
+def _renew_head(model: "PreTrainedModel", told: Mapping[str, Any]) -> None:
+    """Draw the head that was loaded; one that the checkpoint does not have is drawn already."""
+    fresh = {*told["missing_keys"], *(str(entry[0]) for entry in told["mismatched_keys"])}
+    prefix = model.base_model_prefix + "."
+    head = {name: part for name, part in model.named_parameters() if not name.startswith(prefix)}
+    if head.keys() <= fresh:
+        return
+    drawn = dict(type(model)(model.config).named_parameters())
+    with torch.no_grad():
+        for name, part in head.items():
+            part.copy_(drawn[name])
 
 
 def _attention(settings: Settings) -> str | None:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...errors import LorascopeError
 from ...records import ok_rows, provenance, write_part
 from ..functional import quiet
 from ..work import MARK, Work, open_work, publish
+from .base import Base, open_base
+from .checkpoints import last_checkpoint
 from .data import Data, load_data
-from .identity import checkpoint_digest, checkpoint_name
-from .model import Base, named_base, open_base
+from .identity import checkpoint_digest, checkpoint_name, tokenizer_digest
+from .model import named_base
 from .settings import Settings, base_name, check_settings
 from .tasks import Task, task_named
 from .train import Trained, train
@@ -86,12 +89,17 @@ def run_task(
     with state.main_process_first():
         work = open_work(out, spec)
     body = work.folder / _BODY
-    found = train(
-        *(base, chosen, rows, settings, work.folder / "steps"),
-        device=device,
-        save_body=body if state.is_main_process else None,
-        progress=progress,
-    )
+    try:
+        found = train(
+            *(base, chosen, rows, settings, work.folder / "steps"),
+            device=device,
+            save_body=body if state.is_main_process else None,
+            progress=progress,
+        )
+    except LorascopeError:
+        if state.is_main_process and last_checkpoint(work.folder / "steps") is None:  # nothing to go on from
+            shutil.rmtree(work.folder, ignore_errors=True)
+        raise
     if state.is_main_process:
         ready = _saved(found, base, work, out, settings.adapts)
         _recorded(ready, spec, found, settings)
@@ -106,6 +114,7 @@ def _spec(task: Task, rows: Data, base: Base, settings: Settings) -> dict[str, A
         "task": task.name,
         "checkpoint": checkpoint_name(base.name),
         "checkpoint_digest": checkpoint_digest(base.folder),
+        "tokenizer_digest": tokenizer_digest(base.tokenizer),
         "rows": rows.name,
         "rows_digest": rows.digest,
         **settings.asked(),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import SpecError
 from ...shapes import Float
 from .encode import by_length, encode
 from .tasks import Task
@@ -44,6 +45,9 @@ def score(
         tokenizer: of the model.
         length: tokens a row at most.
 
+    Raises:
+        SpecError: outputs that are not finite.
+
     Cost: one forward pass, batches of like lengths.
     """
     rows = by_length(encode(split, task, tokenizer, length))
@@ -57,4 +61,10 @@ def score(
         )
         with torch.no_grad():
             logits.append(model(**batch.to(device)).logits.float().cpu())
-    return task.scores(predictions(torch.cat(logits), task), [float(row["labels"]) for row in rows])
+    made = torch.cat(logits)
+    if not made.isfinite().all():
+        raise SpecError(
+            f"a score needs outputs that are finite, got {int((~made.isfinite()).any(dim=-1).sum())} of {len(rows)} "
+            f"development rows without; the weights it started from are not finite, or training diverged: lower --lr"
+        )
+    return task.scores(predictions(made, task), [float(row["labels"]) for row in rows])

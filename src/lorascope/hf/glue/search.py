@@ -1,6 +1,7 @@
 """The learning rate of a kind of run, by the score on training rows that it does not see."""
 
 import json
+import math
 import tempfile
 from dataclasses import replace
 from functools import lru_cache
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import torch
 
+from ...errors import SpecError
+from .base import Base, open_base
 from .data import Data
-from .model import open_base
 from .settings import Settings
-from .tasks import task_named
+from .tasks import Task, task_named
 from .train import train
 
 __all__ = ["best_rate", "held_out"]
@@ -40,9 +42,16 @@ def best_rate(
     scores: dict[float, float] = {}
     for rate in sorted(rates):
         with tempfile.TemporaryDirectory(prefix="lorascope-glue-") as folder:
-            found = train(base, chosen, inner, replace(settings, lr=rate), Path(folder), device=device)
-        scores[rate] = found.metrics[chosen.metric]
+            scores[rate] = _score(base, chosen, inner, replace(settings, lr=rate), Path(folder), device)
     return max(scores, key=lambda rate: scores[rate])
+
+
+def _score(base: Base, task: Task, data: Data, settings: Settings, folder: Path, device: str | None) -> float:
+    """Of one run; one that diverges is the worst there is. What else can be wrong the run itself will say."""
+    try:
+        return train(base, task, data, settings, folder, device=device).metrics[task.metric]
+    except SpecError:
+        return -math.inf
 
 
 def held_out(data: Data, rows: int) -> Data:

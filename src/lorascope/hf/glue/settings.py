@@ -88,6 +88,8 @@ def check_settings(settings: Settings) -> None:
         )
         if getattr(settings, name) < least
     ]
+    if settings.seed >= 2**32:
+        faults.append(f"--seed must be below 2^32, got {settings.seed}")
     for name, values in (("method", Method), ("init", Init), ("precision", Precision)):
         if getattr(settings, name) not in get_args(values):
             faults.append(f"--{name} must be one of {', '.join(get_args(values))}, got {getattr(settings, name)!r}")

@@ -4,10 +4,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ...experiments import Subject
-from ..functional import quiet
+from .base import open_base, read_config
 from .data import load_data
 from .identity import checkpoint_digest, checkpoint_name
-from .model import open_base
 from .tasks import task_named
 
 __all__ = ["subject"]
@@ -25,10 +24,7 @@ def subject(model: str, data: Path | None, tasks: Collection[str]) -> Subject:
         CheckpointError, SpecError: what cannot be used; before anything is computed.
     """
     base = open_base(model, 8)
-    from transformers import AutoConfig  # noqa: PLC0415
-
-    with quiet():
-        config = AutoConfig.from_pretrained(base.folder)
+    config = read_config(model, base.folder)
     return Subject(
         checkpoint=checkpoint_name(model),
         digest=checkpoint_digest(base.folder),

@@ -13,10 +13,11 @@ from torch import Tensor
 from ...errors import SpecError
 from ..adapter_files import PREFIX
 from ..functional import quiet
+from .base import Base
 from .checkpoints import last_checkpoint
 from .data import Data
 from .encode import by_length, encode
-from .model import Base, build, trainable
+from .model import build, trainable
 from .order import batched_order
 from .randomness import own_randomness
 from .score import predictions, score
@@ -86,16 +87,18 @@ def train(
     started = perf_counter()
     with own_randomness(settings.seed), quiet():
         model = build(base, task, settings, save_body)
-        arguments = _arguments(settings, folder, device)
+        left = last_checkpoint(folder)
+        # what had stopped early has all its steps behind it
+        steps = left.step if left is not None and left.stopped else settings.steps
+        arguments = _arguments(settings, folder, device, steps)
         generator = torch.Generator().manual_seed(settings.seed)
         drawn = torch.randperm(len(data.train), generator=generator).tolist()[: settings.batch * settings.steps]
         rows = encode(data.train.take(drawn), task, base.tokenizer, settings.length)
         order = batched_order([len(row["input_ids"]) for row in rows], settings.batch, settings.steps, generator)
         trainer = _trainer(model, arguments, base, task, settings, progress)
-        trainer.train_dataset = [rows[index] for index in order]  # pyright: ignore[reportAttributeAccessIssue]
+        trainer.train_dataset = [rows[index] for index in order[: settings.batch * steps]]  # pyright: ignore[reportAttributeAccessIssue]
         trainer.eval_dataset = by_length(encode(data.dev, task, base.tokenizer, settings.length))  # pyright: ignore[reportAttributeAccessIssue]
-        found = last_checkpoint(folder)
-        trainer.train(resume_from_checkpoint=None if found is None else str(found))
+        trainer.train(resume_from_checkpoint=None if left is None else str(left.folder))
         metrics = _scores(model, base, task, data, settings)
     state = trainer.state
     best = int(state.best_global_step or state.global_step) if settings.patience else int(state.global_step)
@@ -126,11 +129,11 @@ def _head_size(model: Any, settings: Settings) -> int:  # noqa: ANN401
     )
 
 
-def _arguments(settings: Settings, folder: Path, device: str | None) -> "TrainingArguments":
+def _arguments(settings: Settings, folder: Path, device: str | None, steps: int) -> "TrainingArguments":
     from transformers import TrainingArguments  # noqa: PLC0415
 
     early = settings.patience > 0
-    steps = min(settings.every, settings.steps)
+    every = min(settings.every, settings.steps)
     share = settings.batch // _devices(device)
     if share * _devices(device) != settings.batch:
         raise SpecError(
@@ -140,7 +143,7 @@ def _arguments(settings: Settings, folder: Path, device: str | None) -> "Trainin
         output_dir=str(folder),
         per_device_train_batch_size=share,
         per_device_eval_batch_size=64,
-        max_steps=settings.steps,
+        max_steps=steps,
         learning_rate=settings.rate,
         weight_decay=settings.weight_decay,
         warmup_steps=round(WARMUP * settings.steps),
@@ -151,9 +154,9 @@ def _arguments(settings: Settings, folder: Path, device: str | None) -> "Trainin
         # the rows lie in the order in which they are to come
         train_sampling_strategy="sequential",
         eval_strategy="steps" if early else "no",
-        eval_steps=steps,
+        eval_steps=every,
         save_strategy="steps",
-        save_steps=steps,
+        save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=early,
         metric_for_best_model="eval_score" if early else None,

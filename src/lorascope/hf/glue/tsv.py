@@ -1,5 +1,6 @@
 """A split of a task as a TSV file: tab-separated, UTF-8, LF, no quoting."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ __all__ = ["Split", "read_split"]
 
 _SHOWN = 3  # faults that a message names
 _HEADER = "idx, sentence1, sentence2, label"
+_CLASS = re.compile(r"[0-9]+(\.0*)?")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|\.[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -40,22 +43,26 @@ def read_split(path: Path, task: Task) -> Split:
     """The rows of one file.
 
     Columns are found by the header's names: ``sentence1``, ``label`` and, for pairs, ``sentence2``; others are left
-    alone. Quotation marks are text.
+    alone. Quotation marks are text, and empty lines at the end are nothing.
 
     Args:
         path: of the file.
         task: whose rows they are.
 
     Raises:
-        SpecError: no such file, not UTF-8, missing columns, a quoted file, lines of another length, labels that the
-            task does not have, or no rows; with the file, the line and what to do.
+        SpecError: no such file, not UTF-8, missing or doubled columns, a quoted file, lines of another length, labels
+            that the task does not have, no rows, or no texts; with the file, the line and what to do.
     """
     lines = _lines(path)
     header = lines[0].split("\t") if lines else []
-    if header and all(_wrapped(name) for name in header):
-        raise _quoted(path, 1, lines[0])
-    wanted = ["sentence1", *(["sentence2"] if task.pairs else []), "label"]
+    columns = ["sentence1", *(["sentence2"] if task.pairs else [])]
+    wanted = [*columns, "label"]
     missing = [name for name in wanted if name not in header]
+    if any(f'"{name}"' in header for name in missing):
+        raise _quoted(path, 1, lines[0])
+    twice = [name for name in wanted if header.count(name) > 1]
+    if twice:
+        raise SpecError(f"{path}, line 1: a column must be named once, got {', '.join(twice)} twice; rename one")
     if missing:
         raise SpecError(
             f"{path}, line 1: the header must name {', '.join(wanted)} (a file of GLUE rows has {_HEADER}, separated "
@@ -64,18 +71,18 @@ def read_split(path: Path, task: Task) -> Split:
     rows = [line.split("\t") for line in lines[1:]]
     if not rows:
         raise SpecError(f"{path}: a split must have at least one row, got the header alone; fill it or name another")
-    _check_quoting(path, rows, [header.index(name) for name in wanted])
-    _check(path, [_width_fault(row, header) for row in rows], "tabs in a text, or a file that is cut off?")
+    _check_quoting(path, rows, [header.index(name) for name in columns], header.index("label"))
+    _check(path, [_width_fault(row, header) for row in rows], "a tab in a text, or a file that is cut off?")
     place = header.index("label")
     read = _label_reader(task)
     labels = [read(row[place]) for row in rows]
     faults = [f"label {row[place]!r}" if label is None else "" for row, label in zip(rows, labels, strict=True)]
     _check(path, faults, f"{_labels_of(task)}; rows without labels, such as a test split's, cannot be used")
-    first = tuple(row[header.index("sentence1")] for row in rows)
-    second = tuple(row[header.index("sentence2")] for row in rows) if task.pairs else ()
-    if task.pairs and not any(second):
-        raise SpecError(f"{path}, line 2: {task.name} has pairs of texts, got an empty sentence2 in every row; fill it")
-    return Split(first, second, tuple(label for label in labels if label is not None))
+    texts = [tuple(row[header.index(name)] for row in rows) for name in columns]
+    for name, column in zip(columns, texts, strict=True):
+        if not any(text.strip() for text in column):
+            raise SpecError(f"{path}, line 2: {task.name} needs texts, got an empty {name} in every row; fill it")
+    return Split(texts[0], texts[1] if task.pairs else (), tuple(label for label in labels if label is not None))
 
 
 def _lines(path: Path) -> list[str]:
@@ -92,29 +99,31 @@ def _lines(path: Path) -> list[str]:
         raise SpecError(
             f"{path}, line {line}: must be UTF-8, got the byte {content[error.start]:#x}; save it as UTF-8"
         ) from None
-    if lines[-1] == "":
+    lines = [line.removesuffix("\r") for line in lines]
+    while lines and not lines[-1]:
         lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    return lines
 
 
-def _check_quoting(path: Path, rows: Sequence[Sequence[str]], places: Sequence[int]) -> None:
+def _check_quoting(path: Path, rows: Sequence[Sequence[str]], texts: Sequence[int], label: int) -> None:
     """Refuse what a CSV writer has quoted: read as plain text, its marks would become part of the sentences.
 
     Texts may well begin or end with a mark. But a writer wraps every field that has one, and doubles those inside; or
-    it wraps all texts.
+    it wraps a whole column.
     """
     marked = [
         (number, row[place])
         for number, row in enumerate(rows, 2)
-        for place in places
+        for place in (*texts, label)
         if place < len(row) and '"' in row[place]
     ]
     doubled = next(((number, field) for number, field in marked if '""' in field[1:-1]), None)
-    texts = [row[places[0]] for row in rows if places[0] < len(row)]
     if doubled is not None and all(_wrapped(field) for _, field in marked):
         raise _quoted(path, *doubled)
-    if len(texts) > 1 and all(_wrapped(text) for text in texts):
-        raise _quoted(path, 2, texts[0])
+    for place in texts:
+        column = [row[place] for row in rows if place < len(row)]
+        if column and all(_wrapped(text) for text in column):
+            raise _quoted(path, 2, column[0])
 
 
 def _wrapped(field: str) -> bool:
@@ -129,7 +138,9 @@ def _quoted(path: Path, line: int, field: str) -> SpecError:
 
 
 def _width_fault(row: Sequence[str], header: Sequence[str]) -> str:
-    return "" if len(row) == len(header) else f"{len(row)} fields where the header has {len(header)}"
+    if len(row) == len(header):
+        return ""
+    return f"{len(row)} fields where the header has {len(header)}" if any(row) else "an empty line"
 
 
 def _labels_of(task: Task) -> str:
@@ -140,12 +151,12 @@ def _labels_of(task: Task) -> str:
 
 def _label_reader(task: Task) -> Callable[[str], float | None]:
     def read(text: str) -> float | None:
-        try:
-            value = float(text)
-        except ValueError:
+        # float itself takes underscores, blanks and the digits of other scripts
+        if not (_CLASS if task.labels else _NUMBER).fullmatch(text):
             return None
+        value = float(text)
         if task.labels:
-            return int(value) if value in range(task.labels) else None
+            return int(value) if value < task.labels else None
         return value if task.low <= value <= task.high else None
 
     return read

@@ -1,0 +1,91 @@
+"""Adapters that are damaged, or made for another model, are refused in one line."""
+
+import json
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from hf import tiny
+from lorascope.errors import CheckpointError
+from lorascope.hf import open_models
+from lorascope.hf.functional import quiet
+
+pytestmark = pytest.mark.hf
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+def trained(case, folder, **settings):
+    base = tiny.save(tiny.make(case), folder / "base")
+    with quiet():
+        model = peft.get_peft_model(tiny.make(case), peft.LoraConfig(r=4, **settings))
+        model.save_pretrained(folder / "adapter")
+    return base, folder / "adapter"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return trained("llama", tmp_path_factory.mktemp("made"), target_modules=["q_proj", "up_proj"], bias="lora_only")
+
+
+def config(**changes):
+    def spoil(folder):
+        told = json.loads((folder / CONFIG).read_text())
+        kept = {key: value for key, value in {**told, **changes}.items() if value != "absent"}
+        (folder / CONFIG).write_text(json.dumps(kept))
+
+    return spoil
+
+
+def tensor(ending, shape):
+    def spoil(folder):
+        weights = load_file(folder / WEIGHTS)
+        key = next(key for key in weights if key.endswith(ending))
+        weights.pop(key)
+        save_file({**weights} if shape is None else {**weights, key: torch.ones(shape)}, folder / WEIGHTS)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda folder: (folder / CONFIG).write_text("{x"), "must be a JSON object"),
+        (lambda folder: (folder / CONFIG).write_text("[]"), "it is a list"),
+        (lambda folder: (folder / WEIGHTS).write_bytes(b"x"), "cut off"),
+        (config(lora_alpha="absent"), "lacks lora_alpha"),
+        (config(r="absent"), "lacks r"),
+        (config(lora_alpha="much"), "the alpha 'much'"),
+        (config(r=0), "the rank 0"),
+        (config(rank_pattern={"(": 2}), "must be a LoRA configuration"),
+        (config(alpha_pattern=[3]), "must be a LoRA configuration"),
+        (tensor("q_proj.lora_A.weight", (4, 7)), r"change of shape \[32, 7\]"),
+        (tensor("q_proj.lora_A.weight", (3, 32)), r"matrices of one rank.*B \[32, 4\] and A \[3, 32\]"),
+        (tensor("q_proj.lora_A.weight", (4,)), "matrices of one rank"),
+        (tensor("q_proj.lora_A.weight", None), "only one factor"),
+        (tensor("q_proj.base_layer.bias", (31,)), r"change of shape \[31\]"),
+    ],
+)
+def test_damage(made, spoil, says, tmp_path):
+    folder = Path(tiny.copy(made[1], tmp_path / "copy"))
+    open_models(made[0], str(folder))
+    spoil(folder)
+    with pytest.raises(CheckpointError, match=says) as caught:
+        open_models(made[0], str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_convolution(tmp_path):
+    base, adapter = trained("vit", tmp_path, target_modules=["projection"])
+    with pytest.raises(CheckpointError, match="Conv2d"):
+        open_models(base, str(adapter))
+
+
+def test_a_base_that_cannot_be_read(made, tmp_path):
+    base = tiny.copy(made[0], tmp_path / "base")
+    (tmp_path / "base" / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    with pytest.raises(CheckpointError, match=r"config\.json of"):
+        open_models(base, str(made[1]))
