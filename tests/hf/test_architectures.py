@@ -184,7 +184,7 @@ def test_a_scaled_table_gets_factors(tmp_path):
 @pytest.mark.parametrize(
     ("family", "task", "part"),
     [("Bert", "ForSequenceClassification", "classifier"), ("Llama", "ForCausalLM", "lm_head"),
-     ("Llama", "ForCausalLM", "norm"), ("ResNet", "ForImageClassification", "classifier")],
+     ("Llama", "ForCausalLM", "norm")],
 )  # fmt: skip
 def test_an_adapter_without_factors(family, task, part, tmp_path):
     """PEFT loads none without a matrix that it targets."""
@@ -196,6 +196,14 @@ def test_an_adapter_without_factors(family, task, part, tmp_path):
     assert not any(value.any() for value in factors.values())
     assert found.parameters == sum(value.numel() for value in factors.values())
     assert found.rows == []
+
+
+@pytest.mark.parametrize("part", ["classifier", "convolution"])
+def test_a_head_gets_factors_where_nothing_else_can(part, tmp_path):
+    base, tuned = build("ResNet", "ForImageClassification"), build("ResNet", "ForImageClassification")
+    changed = tiny.tune(tuned, only=lambda name: "classifier" in name or part in name)
+    check(tmp_path, base, changed)
+    assert {"classifier.1.lora_A.weight", "classifier.1.base_layer.bias"} <= keys(tmp_path)
 
 
 def test_norms_alone_are_asked_for(tmp_path):
