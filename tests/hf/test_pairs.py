@@ -26,9 +26,8 @@ def test_every_parameter_is_read_as_transformers_reads_it(case, shards, tmp_path
     folders = [tiny.save(base, tmp_path / "base"), tiny.save(tuned, tmp_path / "tuned", max_shard_size=shards)]
     models = open_models(*folders)
     have, given = dict(tuned.named_parameters()), dict(base.named_parameters())
-    unfit = {name for name in have if case == "vit" and name.startswith("vit.embeddings")}
-    assert {pair.name for pair in models.pairs} == have.keys() - unfit
-    assert models.left_out == []  # unchanged
+    assert {pair.name for pair in models.pairs} == have.keys()
+    assert models.left_out == []
     for pair in models.pairs:
         assert torch.equal(pair.tuned(), have[pair.name])
         assert torch.equal(pair.base(), given[pair.name])
@@ -50,7 +49,7 @@ def test_kinds():
     assert bert["classifier.weight"] == "head"
     assert bert["bert.pooler.dense.weight"] == "linear"
     assert kinds("gpt2")["transformer.h.0.attn.c_attn.weight"] == "conv1d"
-    assert kinds("vit")["vit.embeddings.cls_token"] == "other"
+    assert kinds("vit")["vit.embeddings.cls_token"] == "bare"
 
 
 def test_tied_weights_are_one_pair(tmp_path):
@@ -97,16 +96,18 @@ def test_a_head_of_another_size_is_new(tmp_path):
     assert [pair.name for pair in models.pairs if pair.load_base is None] == ["classifier.weight", "classifier.bias"]
 
 
-def test_convolutions_and_bare_parameters_are_listed_where_they_changed(tmp_path):
+def test_convolutions_and_bare_parameters_are_listed_where_the_profile_carries_none(tmp_path):
     tuned = tiny.make("vit")
     with torch.no_grad():
         tuned.vit.embeddings.cls_token += 1
         tuned.vit.embeddings.patch_embeddings.projection.weight += 1
-    models = open_models(tiny.save(tiny.make("vit"), tmp_path / "base"), tiny.save(tuned, tmp_path / "tuned"))
-    reasons = {entry.name.rpartition("embeddings.")[2]: entry.reason for entry in models.left_out}
+        tuned.classifier.weight += 1
+    folders = tiny.save(tiny.make("vit"), tmp_path / "base"), tiny.save(tuned, tmp_path / "tuned")
+    assert extract(*folders, tmp_path / "out", dry_run=True).left_out == []
+    left_out = extract(*folders, tmp_path / "out", profile="vllm", dry_run=True).left_out
+    reasons = {entry.name.rpartition("embeddings.")[2]: entry.reason for entry in left_out}
     assert reasons.keys() == {"cls_token", "projection.weight"}
-    assert "Conv2d" in reasons["projection.weight"]
-    assert "bare parameter" in reasons["cls_token"]
+    assert set(reasons.values()) == {"the profile vllm carries no convolutions and no bare parameters"}
 
 
 def test_buffers_are_listed_where_they_changed(tmp_path):

@@ -27,6 +27,9 @@ CASES = {
                                  "bos_token_id": 0, "eos_token_id": 1}),
     "qwen2": ("Qwen2ForCausalLM", {**SMALL, "num_key_value_heads": 2}),
     "bert": ("BertForSequenceClassification", {**SMALL, "num_labels": 3, "max_position_embeddings": 64}),
+    "roberta": ("RobertaForSequenceClassification", {**SMALL, "num_labels": 3, "max_position_embeddings": 64}),
+    "distilbert": ("DistilBertForSequenceClassification", {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4,
+                                                           "vocab_size": 100, "max_position_embeddings": 64}),
     "vit": ("ViTForImageClassification", {**{k: v for k, v in SMALL.items() if "_id" not in k and k != "vocab_size"},
                                           "image_size": 32, "patch_size": 8, "num_labels": 5}),
     "t5": ("T5ForConditionalGeneration", {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
@@ -35,7 +38,8 @@ CASES = {
 }  # fmt: skip
 CONFIGS = {
     "LlamaForCausalLM": "LlamaConfig", "GPT2LMHeadModel": "GPT2Config", "Qwen2ForCausalLM": "Qwen2Config",
-    "BertForSequenceClassification": "BertConfig", "ViTForImageClassification": "ViTConfig",
+    "BertForSequenceClassification": "BertConfig", "RobertaForSequenceClassification": "RobertaConfig",
+    "DistilBertForSequenceClassification": "DistilBertConfig", "ViTForImageClassification": "ViTConfig",
     "T5ForConditionalGeneration": "T5Config", "MixtralForCausalLM": "MixtralConfig",
 }  # fmt: skip
 
@@ -50,16 +54,10 @@ def make(case, seed=0, dtype=torch.float32, **changes):
 
 
 def tune(model, size=0.3, seed=1, rank=None, only=None):
-    """Change every parameter in place by `size` of its own norm; matrices at a rank if one is given.
-
-    Convolutions and bare parameters stay, for no adapter can carry them.
-    """
+    """Change every parameter in place by `size` of its own norm; matrices at a rank if one is given."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            owner = model.get_submodule(name.rpartition(".")[0])
-            if isinstance(owner, torch.nn.Conv2d) or name.endswith(("cls_token", "position_embeddings")):
-                continue
             if only is not None and not only(name):
                 continue
             change = torch.randn(parameter.shape, generator=generator)

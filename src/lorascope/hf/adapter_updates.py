@@ -98,8 +98,8 @@ def adapter_updates(adapter: AdapterFiles, slots: Sequence[Slot]) -> dict[str, U
 
 
 def _fits(slot: Slot, update: Update, heads: Collection[str]) -> bool:
-    """The parameter's shape; of a whole head or embedding another number of rows."""
-    rows_may_differ = update.whole and (slot.kind == "embedding" or slot.module in heads)
+    """The parameter's shape; of a whole head or a vocabulary another number of rows."""
+    rows_may_differ = update.whole and (slot.grows or slot.module in heads)
     skipped = int(rows_may_differ)
     return len(update.shape) == len(slot.shape) and update.shape[skipped:] == slot.shape[skipped:]
 
@@ -154,7 +154,7 @@ def _product(adapter: AdapterFiles, module: str, embedding: str, slot: Slot) -> 
     if slot.kind not in {*MATRICES, "whole"}:
         raise CheckpointError(
             f"factors must be those of plain matrices, {adapter.name} has some of {slot.name} "
-            f"({slot.reason or slot.kind}); merge the adapter into its base and name the merged model"
+            f"({slot.reason or f'a {slot.kind} parameter'}); merge the adapter into its base and name the merged model"
         )
     left, right = _factors(adapter, module, embedding)
     experts = slot.shape[0] if slot.kind == "expert" else 1
@@ -173,7 +173,7 @@ def _product(adapter: AdapterFiles, module: str, embedding: str, slot: Slot) -> 
         if slot.kind == "expert":
             b = b.reshape(b.shape[0], rank, experts).permute(2, 0, 1)  # experts, out, rank
             a = a.reshape(experts, rank, a.shape[1])  # experts, rank, in
-        delta = (b.flatten(1) @ a.flatten(1)).reshape(slot.shape) if a.dim() > 2 and slot.kind != "expert" else b @ a
+        delta = b @ a
         return delta.transpose(-1, -2) if slot.transposed or embedding else delta
 
     if slot.transposed or embedding:

@@ -4,8 +4,6 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from torch import nn
-
 from ..errors import SpecError
 from .adapter_tensors import forced_heads
 from .factors import Factors
@@ -14,8 +12,6 @@ from .profiles import How, Profile, how
 from .slots import Slot
 
 __all__ = ["Choice", "choose", "hung"]
-
-_OF_FILTERS = 4  # dimensions of a convolution's weight over images
 
 
 @dataclass(frozen=True)
@@ -78,6 +74,12 @@ def choose(
             whole.add(pair.module)
         else:
             sorted_in[way].append(pair)
+    lone = None if sorted_in["factors"] or sorted_in["bias"] else _lone_head(models, whole, forced)
+    if lone is not None:
+        whole.remove(lone.module)
+        own = [pair for pair in models.pairs if pair.module == lone.module and pair.name in changed]
+        for pair in own:
+            sorted_in["factors" if pair is lone else "bias"].append(pair)
     values = [pair for pair in models.pairs if _inside(pair, whole)]
     held = {pair.name for pair in values}
     factors = [pair for pair in sorted_in["factors"] if pair.name not in held]
@@ -118,16 +120,19 @@ def _held(name: str, modules: Collection[str]) -> bool:
 
 
 def _spare(models: Models, held: Collection[str]) -> Slot | None:
-    """The first matrix of the body that nothing else shares, or failing that a head's, or a convolution's."""
+    """The first matrix of the body that nothing else shares, or failing that a head's."""
     old = (pair for pair in models.pairs if pair.load_base is not None)
     free = [pair for pair in old if pair.name not in held and not pair.slot.tied]
-    for kinds in ({"linear", "conv1d"}, {"head"}):
-        found = next((pair.slot for pair in free if pair.kind in kinds), None)
-        if found is not None:
-            return found
-    filters = (pair.slot for pair in free if len(pair.shape) == _OF_FILTERS)
-    owners = ((slot, models.model.get_submodule(slot.module)) for slot in filters)
-    return next((slot for slot, owner in owners if isinstance(owner, nn.Conv2d) and owner.groups == 1), None)
+    kinds = ("linear", "conv1d", "head")
+    return next((pair.slot for kind in kinds for pair in free if pair.kind == kind), None)
+
+
+def _lone_head(models: Models, whole: Collection[str], forced: Collection[str]) -> Pair | None:
+    """A head that gets factors though it could be whole: PEFT loads no adapter without any, and nothing else can."""
+    if _spare(models, {pair.name for pair in models.pairs if _inside(pair, whole)}) is not None:
+        return None
+    heads = (pair for pair in models.pairs if pair.kind == "head" and pair.module in whole)
+    return next((pair for pair in heads if pair.load_base and not pair.grown and not _inside(pair, forced)), None)
 
 
 def hung(choice: Choice, found: Sequence[Factors]) -> dict[str, Slot]:

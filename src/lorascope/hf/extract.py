@@ -231,7 +231,7 @@ def _summary(
         for pair, factors in zip(choice.factors, found, strict=True)
         if factors.rank
     )
-    parameters += sum(slot.shape[0] + math.prod(slot.shape[1:]) for slot in hung(choice, found).values())
+    parameters += sum(sum(slot.shape) for slot in hung(choice, found).values())
     whole = sum(pair.entries for pair in (*choice.values, *choice.biases))
     norm = sum(row.norm**2 for row in rows)
     error = (sum(row.residual**2 for row in rows) / norm) ** 0.5 if norm else 0.0

@@ -126,9 +126,8 @@ def _add_zero(
     tensors: dict[str, Tensor], contents: Contents, module: str, weight: Slot, dtype: torch.dtype
 ) -> None:  # fmt: skip
     shape = weight.shape[::-1] if weight.transposed else weight.shape
-    # of a convolution, A has its window, B one of size 1
-    tensors[f"{PREFIX}{module}.lora_A.weight"] = torch.zeros(1, *shape[1:], dtype=dtype)
-    tensors[f"{PREFIX}{module}.lora_B.weight"] = torch.zeros(shape[0], 1, *(1 for _ in shape[2:]), dtype=dtype)
+    tensors[f"{PREFIX}{module}.lora_A.weight"] = torch.zeros(1, shape[1], dtype=dtype)
+    tensors[f"{PREFIX}{module}.lora_B.weight"] = torch.zeros(shape[0], 1, dtype=dtype)
     contents.ranks[module] = 1
     contents.transposed |= weight.transposed
 
