@@ -20,6 +20,7 @@ from .calibration import BATCH, calibrate
 from .card import Row
 from .checkpoint import Checkpoint
 from .choose import Choice, choose
+from .configuration import differing
 from .factors import Factors
 from .functional import Compared, Functional
 from .joint import joined
@@ -52,7 +53,7 @@ class Extracted:
         bytes: of the weights' file; of a dry run, what it would be.
         max_lora_rank: what vLLM has to be told; None above what it can.
         functional: outputs compared, or why they were not; None after a dry run.
-        told: how the factors were found, in words.
+        told: how the factors were found, and what of the configurations differs, in words.
     """
 
     rows: list[Row]
@@ -150,6 +151,9 @@ def extract(
     with _work(out, asked, inputs, dry_run) as work:
         where = Where(work, device, executor)
         found, notes, compared = _found(models, choice, budget, profile, where, batches, refine_steps, told)
+        if isinstance(models.tuned, Checkpoint):
+            differences = differing(models.base, models.tuned)
+            notes = (*notes, differences) if differences else notes
         how = Style(profile, kind, base_name or _base_name(models), _largest(choice, found, profile), notes)
         if dry_run:
             return _summary(choice, found, how)
