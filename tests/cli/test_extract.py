@@ -70,6 +70,7 @@ def test_a_damaged_record_fails(pair, adapter, tmp_path):
     [
         (["--rank", "0"], "--rank must be at least 1, got 0"),
         (["--device", "abacus"], "--device must be one this machine has, got abacus"),
+        (["--device", "meta"], "--device must be one this machine has, got meta"),
         (["--dtype", "int4"], "--dtype must be one of"),
     ],
 )

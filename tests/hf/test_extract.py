@@ -263,6 +263,31 @@ def test_outputs_are_compared_where_they_can_be(tmp_path, monkeypatch):
     assert found.functional.inputs[1:] in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_configurations_that_compute_differently_are_told(tmp_path):
+    base, tuned = tiny.pair("llama", tmp_path, rank=1)
+    assert extract(base, tuned, tmp_path / "same", rank=1, outputs=False).told == ()
+    path = tmp_path / "tuned" / "config.json"
+    config = json.loads(path.read_text())
+    config["rope_parameters"]["rope_theta"] = 500.0
+    config |= {
+        "rms_norm_eps": 1e-3,
+        "hidden_act": "gelu",
+        "attention_dropout": 0.5,
+        "eos_token_id": 7,
+        "use_cache": False,
+    }
+    path.write_text(json.dumps(config))
+    [told] = extract(base, tuned, tmp_path / "other", rank=1, outputs=False).told
+    for says in (
+        "rope_parameters.rope_theta is 10000.0 in the base and 500.0 in the tuned model",
+        "rms_norm_eps is 1e-06 in the base and 0.001",
+        "hidden_act is silu in the base and gelu",
+    ):
+        assert says in told
+    assert told.count(" in the tuned model") == 3
+    assert told in (tmp_path / "other" / "README.md").read_text()
+
+
 def test_the_folder_holds_no_path_of_this_machine(tmp_path):
     base, tuned = tiny.pair("bert", tmp_path)
     extract(base, tuned, tmp_path / "out")
@@ -356,7 +381,7 @@ def test_what_cannot_be(tmp_path):
         ({"parameters": 3}, "--params must be at least"),
         ({"modules": "("}, "--modules must be a regular expression"),
         ({"dtype": "int8"}, "--dtype must be one of"),
-        ({"modules": "nothing like it"}, "can carry nothing"),
+        ({"modules": "nothing like it"}, "--modules and --exclude leave nothing"),
         ({"profile": "llamacpp"}, "the profile llamacpp can carry nothing"),
         ({"out": full}, "must be a new or empty folder"),
         ({"tuned": base}, "are the same"),

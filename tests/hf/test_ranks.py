@@ -49,6 +49,25 @@ def test_rounding_alone_stays_below_the_floor(dtype, generator):
     assert 0.8 * floor < float(torch.linalg.matrix_norm(noise, 2)) < 1.02 * floor
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (32, 32), (64, 32), (64, 64), (128, 64)])
+def test_small_matrices_of_rounding_alone_have_no_rank(shape, generator):
+    for _ in range(100):
+        base = weights(*shape, generator)
+        tuned = base.bfloat16().float()
+        floor = noise_floor(base, tuned, (torch.float32, torch.bfloat16))
+        largest = float(torch.linalg.matrix_norm(tuned - base, 2))
+        assert 0.6 * floor < largest < floor
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (128, 64)])
+def test_small_matrices_keep_their_rank(shape, generator):
+    base = weights(*shape, generator)
+    tuned = (base + 0.01 * base.norm() * low_rank(*shape, 4, generator, 0.5)).bfloat16().float()
+    base = base.bfloat16().float()
+    floor = noise_floor(base, tuned, (torch.bfloat16, torch.bfloat16))
+    assert spectrum(tuned - base, floor, generator).rank == 4
+
+
 def test_rows_that_did_not_change_have_no_rounding(generator):
     base = weights(1000, 64, generator).bfloat16().float()
     tuned = base.clone()
@@ -71,7 +90,9 @@ def test_the_difference_and_its_floor_in_one_pass(dtype, generator, monkeypatch)
     monkeypatch.setattr("lorascope.hf.spectrum._SLICE", 1000)  # slices that do not come out even
     difference, floor = difference_and_floor(*stored, (dtype, dtype))
     assert torch.equal(difference, wide[1] - wide[0])
-    assert floor == pytest.approx(scale * (230**0.5 + 70**0.5), rel=1e-5)
+    edge = 230**0.5 + 70**0.5
+    margin = (1 + 7 * (230**-0.5 + 70**-0.5) ** (1 / 3) / edge) ** 0.5
+    assert floor == pytest.approx(scale * edge * margin, rel=1e-5)
     assert noise_floor(*wide, (dtype, dtype)) == pytest.approx(floor, rel=1e-12)
     turned, other = difference_and_floor(stored[0].T, stored[1].T, (dtype, dtype))
     assert torch.equal(turned, difference.T)

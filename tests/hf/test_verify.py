@@ -1,6 +1,7 @@
 """Verification holds where an adapter is what its card says, and sees where it is not."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -55,6 +56,38 @@ def test_a_wrong_scale_is_seen(made, tmp_path):
     assert len(verify(*made[:2], folder).faults) > 10
 
 
+def named(folder, **changes):
+    path = folder / "adapter_config.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({**told, **{key: change(told[key]) for key, change in changes.items()}}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"target_modules": lambda told: told[:2]}, "PEFT does not read .* tensors"),
+        ({"target_modules": lambda _: ["nothing"]}, "PEFT cannot load it"),
+        ({"target_modules": lambda told: [*told, "model.layers.0.mlp.act_fn"]}, "PEFT cannot load it"),
+        ({"rank_pattern": lambda _: {"model.layers.0.mlp.up_proj": 3}}, "PEFT cannot load it.*another rank"),
+    ],
+)
+def test_a_configuration_of_other_tensors_is_seen(made, changes, says, tmp_path):
+    folder = tiny.copy(made[2], tmp_path / "changed")
+    assert verify(*made[:2], folder).unread == []
+    named(tmp_path / "changed", **changes)
+    found = verify(*made[:2], folder)
+    assert re.match(says, found.faults[0])
+    assert "\n" not in found.faults[0]
+
+
+def test_factors_that_are_not_there_are_seen(made, tmp_path):
+    folder = tiny.copy(made[2], tmp_path / "changed")
+    weights = load_file(tmp_path / "changed" / "adapter_model.safetensors")
+    kept = {key: value for key, value in weights.items() if "layers.0.mlp.up_proj" not in key}
+    save_file(kept, tmp_path / "changed" / "adapter_model.safetensors", metadata={"format": "pt"})
+    assert any("PEFT misses 2 tensors" in fault for fault in verify(*made[:2], folder).faults)
+
+
 def test_largest_kl_allowed(made):
     kl = verify(*made[:2], str(made[2])).functional.kl
     assert verify(*made[:2], str(made[2]), max_kl=2 * kl).faults == []
@@ -66,6 +99,7 @@ def test_an_adapter_of_other_hands_has_no_record(made, tmp_path):
     (tmp_path / "bare" / "lorascope.json").unlink()
     found = verify(*made[:2], folder)
     assert not found.card
+    assert found.missing == ["lorascope.json"]
     assert found.faults == []
     (tmp_path / "bare" / "lorascope.json").write_text("{")
     with pytest.raises(CheckpointError, match="damaged"):

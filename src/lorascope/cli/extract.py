@@ -84,7 +84,7 @@ def _check_device(device: str) -> None:
     import torch  # noqa: PLC0415
 
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # of no device without values
     except (RuntimeError, AssertionError):
         raise SpecError(f"--device must be one this machine has, got {device}; cpu always works") from None
 

@@ -35,8 +35,9 @@ def verify(
 ) -> None:
     """Read an adapter back: weights against its card and against TUNED, outputs against TUNED's.
 
-    Exit code 1: it differs from what its card records by more than 1e-4 relative, or KL is above --max-kl. A low rank
-    is no failure.
+    Exit code 1: it differs from what its card records by more than 1e-4 relative, its configuration does not fit its
+    tensors, or KL is above --max-kl. A low rank is no failure, nor is a folder without lorascope.json or README.md,
+    which is said.
     """
     if max_kl is not None and not max_kl >= 0:
         raise SpecError(f"--max-kl must be at least 0, got {max_kl}")
@@ -79,8 +80,10 @@ def _print(console: "Console", found: "Verified") -> None:
         console.print(
             f"Outputs on {outputs.inputs}: relative error {outputs.error:.3g}{kl}{same}.", soft_wrap=True, markup=False
         )
+    if found.missing:
+        console.print(f"The folder lacks {' and '.join(found.missing)}.", soft_wrap=True)
     if not found.card:
-        console.print("The folder has no record of residuals to compare with.")
+        console.print("It has no record of residuals to compare with.")
     faults = found.faults
     for fault in faults[:_SHOWN]:
         console.print(f"Falls short: {fault}.", soft_wrap=True, markup=False)

@@ -33,6 +33,8 @@ class Budget:
             raise SpecError(f"only one of --rank, --params and --max-error can be asked for, got {' and '.join(given)}")
         if self.rank is not None and self.rank < 1:
             raise SpecError(f"--rank must be at least 1, got {self.rank}")
+        if self.parameters is not None and self.parameters < 1:
+            raise SpecError(f"--params must be at least 1, got {self.parameters}")
         if self.max_error is not None and not 0 < self.max_error < 1:
             raise SpecError(f"--max-error must lie between 0 and 1, got {self.max_error}")
 

@@ -13,6 +13,8 @@ from .slots import Slot
 
 __all__ = ["Choice", "choose", "hung"]
 
+_EXCLUDED = "excluded by --modules or --exclude"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -67,7 +69,7 @@ def choose(
             way = weights[pair.module]
             reason = reason or "its matrix is not carried"
         if (wanted and not wanted.search(pair.module)) or (unwanted and unwanted.search(pair.module)):
-            left_out.append(LeftOut(pair.name, "excluded by --modules or --exclude"))
+            left_out.append(LeftOut(pair.name, _EXCLUDED))
         elif way == "nothing":
             left_out.append(LeftOut(pair.name, reason))
         elif way == "value":
@@ -164,6 +166,12 @@ def _nothing(left_out: Sequence[LeftOut], profile: Profile) -> str:
     if not left_out:
         return "base and tuned model are the same: there is nothing to carry; name another TUNED"
     first = left_out[0]
+    excluded = [entry for entry in left_out if entry.reason == _EXCLUDED]
+    if excluded:
+        return (
+            f"--modules and --exclude leave nothing that can be carried of what changed ({len(excluded)} parameters "
+            f"excluded, such as {excluded[0].name}); check the patterns"
+        )
     return (
         f"the profile {profile} can carry nothing of what changed ({len(left_out)} parameters, such as {first.name}: "
         f"{first.reason}); take another profile, or carry more"

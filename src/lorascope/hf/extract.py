@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,14 +11,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..errors import SpecError
+from ..errors import LorascopeError, SpecError
 from .adapter_files import AdapterFiles
 from .budget import Budget, sides
 from .calibration import BATCH, calibrate
 from .card import Row
 from .checkpoint import Checkpoint
 from .choose import Choice, choose, hung
+from .configuration import differing
 from .factors import Factors
 from .functional import Compared, Functional
 from .joint import joined
@@ -27,7 +29,7 @@ from .profiles import MAX_RANKS, Profile
 from .stages import truncated
 from .style import Style
 from .texts import texts_for
-from .work import Where, Work, dtype_of, open_work, publish
+from .work import Where, Work, check_out, dtype_of, open_work, publish
 from .write import write_adapter
 
 __all__ = ["Extracted", "extract"]
@@ -51,7 +53,7 @@ class Extracted:
         bytes: of the weights' file; of a dry run, what it would be.
         max_lora_rank: what vLLM has to be told; None above what it can.
         functional: outputs compared, or why they were not; None after a dry run.
-        told: how the factors were found, in words.
+        told: how the factors were found, and what of the configurations differs, in words.
     """
 
     rows: list[Row]
@@ -129,9 +131,14 @@ def extract(
     if refine_steps and calibration is None:
         raise SpecError(f"--refine {refine_steps} trains on texts; name them by --calibration")
     models = open_models(base, tuned)
+    inputs = models.base.folder, models.tuned.folder
+    if not dry_run:
+        check_out(out, inputs)
+    batches = None if calibration is None else texts_for(models, calibration, BATCH)
     told(0.0, "what changed")
     choice = choose(models, profile, modules, exclude, all_biases=calibration is not None)
     kind = dtype_of(dtype, _commonest([*choice.factors, *choice.values, *choice.biases]))
+    budget.uniform(choice.factors)  # raises where not even rank 1 fits
     asked = {
         "base": _state(models.base),
         "tuned": _state(models.tuned),
@@ -141,9 +148,12 @@ def extract(
         "refine": refine_steps,
         "matrices": [pair.name for pair in choice.factors],
     }
-    with _work(out, asked, dry_run) as work:
+    with _work(out, asked, inputs, dry_run) as work:
         where = Where(work, device, executor)
-        found, notes, compared = _found(models, choice, budget, profile, where, calibration, refine_steps, told)
+        found, notes, compared = _found(models, choice, budget, profile, where, batches, refine_steps, told)
+        if isinstance(models.tuned, Checkpoint):
+            differences = differing(models.base, models.tuned)
+            notes = (*notes, differences) if differences else notes
         how = Style(profile, kind, base_name or _base_name(models), _largest(choice, found, profile), notes)
         if dry_run:
             return _summary(choice, found, how)
@@ -158,24 +168,29 @@ def _silent(_share: float, _what: str) -> None:
 
 
 @contextmanager
-def _work(out: Path, asked: Mapping[str, Any], dry_run: bool) -> Generator[Work]:
-    """The folder of the work; a dry run's goes away with it."""
-    if not dry_run:
-        yield open_work(out, asked)
+def _work(out: Path, asked: Mapping[str, Any], inputs: Sequence[Path], dry_run: bool) -> Generator[Work]:
+    """The folder of the work; it goes away with a dry run, and where a mistake shows before anything is saved."""
+    if dry_run:
+        with TemporaryDirectory() as name:
+            yield Work(Path(name))
         return
-    with TemporaryDirectory() as name:
-        yield Work(Path(name))
+    work = open_work(out, asked, inputs=inputs)
+    try:
+        yield work
+    except LorascopeError:
+        if not work.begun:
+            work.discard()
+        raise
 
 
 def _found(
-    models: Models, choice: Choice, budget: Budget, profile: Profile, where: Where, calibration: Path | None,
-    steps: int, told: Progress,
+    models: Models, choice: Choice, budget: Budget, profile: Profile, where: Where,
+    batches: list[dict[str, Tensor]] | None, steps: int, told: Progress,
 ) -> tuple[list[Factors], tuple[str, ...], Compared]:  # fmt: skip
     """The factors, how they were found in words, and on what their outputs are to be compared."""
-    if calibration is None:
+    if batches is None:
         found = truncated(models, choice, budget, profile, where, None, _part(told, _OPENED, _WRITTEN))
         return found, (), Compared()
-    batches = texts_for(models, calibration, BATCH)
     begun, ended = (0.25, 0.4) if steps else (0.4, 0.7)
     weights = calibrate(models, choice, batches, where.work.folder, where.device, _part(told, _OPENED, begun))
     found = truncated(models, choice, budget, profile, where, weights, _part(told, begun, ended))

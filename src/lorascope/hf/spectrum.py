@@ -17,6 +17,7 @@ EXACT = 8192  # up to which they are where the leading ones do not reach the flo
 LEADING = 256  # how many those are at first
 _LONG = 1 << 24  # entries of a product at a time
 _SLICE = 1 << 18  # entries at a time: they stay in the cache
+_MARGIN = 7.0  # spreads of the largest value of pure noise; 6.3 was the most in 300 draws of each of several sizes
 # digits of the significand behind the leading one
 _BITS = {torch.float64: 52, torch.float32: 23, torch.float16: 10, torch.bfloat16: 7}
 # the bits of the exponent, in an integer of the same size
@@ -98,7 +99,8 @@ def noise_floor(
     """The largest singular value that rounding both weights to their storage types makes.
 
     Each entry's rounding is uniform on one unit in the last place: ``s^2 = mean(ulp(W)^2 + ulp(W')^2) / 12``, and a
-    matrix of independent entries of variance ``s^2`` has no singular value above about ``s (sqrt(m) + sqrt(n))``. Rows
+    matrix of independent entries of variance ``s^2`` has no singular value above about ``s (sqrt(m) + sqrt(n))``, which
+    is raised by seven times the spread of the largest one: by a fifth at 32 x 32, by a hundredth at 4096 x 4096. Rows
     and columns that did not change at all are left out: there is no rounding either.
 
     Args:
@@ -108,8 +110,8 @@ def noise_floor(
     Returns:
         The floor, in the unit of the singular values.
 
-    Source: Marchenko-Pastur's edge. It holds where the change is not much below one unit in the last place; there the
-    true noise is smaller. Cost O(out inp).
+    Source: Marchenko-Pastur's edge, and the scale of Tracy & Widom's law around it (Johnstone 2001). It holds where the
+    change is not much below one unit in the last place; there the true noise is smaller. Cost O(out inp).
     """
     return _compared(base, tuned, dtypes, None)
 
@@ -144,7 +146,10 @@ def _compared(base: Tensor, tuned: Tensor, dtypes: tuple[torch.dtype, torch.dtyp
         return 0.0
     # the noise cannot be larger than what is there
     variance = min(squares / (12 * m * base.shape[1]), present / (m * n))
-    return math.sqrt(variance) * (math.sqrt(m) + math.sqrt(n))
+    edge = math.sqrt(m) + math.sqrt(n)
+    # the largest value spreads around the edge, by much in small matrices
+    spread = (1 / math.sqrt(m) + 1 / math.sqrt(n)) ** (1 / 3) / edge
+    return math.sqrt(variance) * edge * math.sqrt(1 + _MARGIN * spread)
 
 
 def _computable(weight: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ class Style:
         dtype: of the factors.
         base_name: what the adapter says its base is.
         rank: the largest.
-        told: how the factors were found, a sentence each, for the card.
+        told: how the factors were found, and what of the configurations differs, a sentence each, for the card.
     """
 
     profile: Profile

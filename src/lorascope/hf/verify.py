@@ -15,6 +15,7 @@ from .functional import Functional, compare
 from .measure import residuals
 from .pairs import open_models
 from .texts import texts_for
+from .unread import CANNOT, unread
 from .work import MARK
 
 __all__ = ["Verified", "VerifiedRow", "verify"]
@@ -55,6 +56,8 @@ class Verified:
         error: relative Frobenius error of all of them together.
         functional: outputs compared, or why they were not.
         max_kl: the largest KL allowed; None for any.
+        unread: what of the file PEFT does not read, by its configuration, in words.
+        missing: files of an adapter of lorascope's that the folder does not have; that alone is no fault.
     """
 
     rows: list[VerifiedRow]
@@ -62,11 +65,13 @@ class Verified:
     error: float
     functional: Functional
     max_kl: float | None
+    unread: list[str]
+    missing: list[str]
 
     @property
     def faults(self) -> list[str]:
         """What falls short, in words; a large error at a low rank does not."""
-        found = [
+        found = self.unread + [
             f"{row.name} is off by {row.residual:.6g}, its card records {row.recorded:.6g}"
             for row in self.rows
             if not row.holds
@@ -87,7 +92,7 @@ def verify(
     max_kl: float | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> Verified:
-    """Read an adapter back and compare it with its card, the tuned model's weights and its outputs.
+    """Read an adapter back and compare it with its card, its configuration, the tuned model's weights and outputs.
 
     Args:
         base, tuned: folders or hub names.
@@ -106,7 +111,8 @@ def verify(
     Cost O(entries) and a forward pass of both models.
     """
     models = open_models(base, tuned)
-    folder = open_adapter(adapter).folder
+    files = open_adapter(adapter)
+    folder = files.folder
     recorded = _recorded(folder)
     batches = None if texts is None else texts_for(models, texts)
     rows: list[VerifiedRow] = []
@@ -123,10 +129,15 @@ def verify(
     if progress is not None:
         progress(0.6, "outputs")
     described = "random inputs" if texts is None else f"{texts.name}"
-    functional = compare(models, folder, batches, described)
+    ignored = unread(models, files)
+    if any(fault.startswith(CANNOT) for fault in ignored):
+        functional = Functional("not run: PEFT cannot load the adapter")
+    else:
+        functional = compare(models, folder, batches, described)
     norm = math.hypot(*(row.norm for row in rows))
     error = math.hypot(*(row.residual for row in rows)) / norm if norm else 0.0
-    return Verified(rows, bool(recorded), error, functional, max_kl)
+    missing = [name for name in (MARK, "README.md") if not (folder / name).is_file()]
+    return Verified(rows, bool(recorded), error, functional, max_kl, ignored, missing)
 
 
 def _recorded(folder: Path) -> dict[str, float]:

@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.torch import save_file
 from ..errors import SpecError
 from .factors import Factors
 
-__all__ = ["MARK", "Where", "Work", "open_work", "publish"]
+__all__ = ["MARK", "Where", "Work", "check_out", "open_work", "publish"]
 
 MARK = "lorascope.json"
 """In every adapter's folder that was written here: what it holds, for ``verify``."""
@@ -27,9 +28,27 @@ _NUMBERS = ("norm", "residual", "floor", "total")
 
 @dataclass(frozen=True)
 class Work:
-    """A folder beside the output, which no loader looks into."""
+    """A folder beside the output, which no loader looks into.
+
+    Attributes:
+        folder: the folder.
+        made: folders above it that were made for it, the innermost first.
+    """
 
     folder: Path
+    made: tuple[Path, ...] = ()
+
+    @property
+    def begun(self) -> bool:
+        """Whether something was saved that a later run could take up."""
+        return any(self.folder.rglob("*.safetensors"))
+
+    def discard(self) -> None:
+        """Remove the folder, and those that were made for it as far as they are empty."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            for folder in self.made:
+                folder.rmdir()
 
     def path(self, index: int, stage: str = "matrix") -> Path:
         return self.folder / f"{stage}-{index:05d}.safetensors"
@@ -71,42 +90,89 @@ class Where:
     executor: Executor | None = None
 
 
-def open_work(out: Path, asked: Mapping[str, Any]) -> Work:
+def check_out(out: Path, inputs: Sequence[Path] = ()) -> None:
+    """Refuse an output that cannot be put in place in one step, or that would replace something else.
+
+    Args:
+        out: where the adapter will be.
+        inputs: folders that are read.
+
+    Raises:
+        SpecError: what is wrong with it.
+    """
+    try:
+        place, cwd = out.resolve(), Path.cwd().resolve()
+        there = out.exists()
+        if out.is_symlink() and not there:
+            raise SpecError(f"--out must be a new or empty folder, got {out}, a link to nothing; name another folder")
+        if there and cwd.is_relative_to(place):
+            raise SpecError(f"--out must not hold the current folder, got {str(out)!r}; name another folder")
+        for folder in inputs:
+            if place.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(place):
+                raise SpecError(f"--out must lie apart from what is read, {folder}, got {out}; name another folder")
+        if there and not _may_replace(out):
+            raise SpecError(
+                f"--out must be a new or empty folder, or an adapter written by lorascope, got {out}; "
+                f"name another folder"
+            )
+    except OSError as error:
+        raise SpecError(f"--out must be a folder, got {out} ({error.strerror}); name another folder") from None
+
+
+def open_work(out: Path, asked: Mapping[str, Any], *, inputs: Sequence[Path] = ()) -> Work:
     """The folder of the work on an output; what an earlier run with the same question did there is kept.
+
+    Processes that ask the same question may call it at the same time.
 
     Args:
         out: where the adapter will be.
         asked: everything that decides the result.
+        inputs: folders that are read, which the output must lie apart from.
 
     Raises:
         SpecError: the output is something else, or nothing can be written beside it.
     """
-    if out.exists() and not _may_replace(out):
-        raise SpecError(
-            f"--out must be a new or empty folder, or an adapter written by lorascope, got {out}; name another folder"
-        )
+    check_out(out, inputs)
     folder = out.parent / f".{out.name}.lorascope-work"
     state = json.dumps(asked, sort_keys=True)
     try:
-        if folder.exists() and _read(folder / _STATE) != state:
-            shutil.rmtree(folder)
+        made = tuple(parent for parent in folder.parents if not parent.exists())
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _STATE).write_text(state)
+        found = _read(folder / _STATE)
+        if found and found != state:
+            # its state last: cut off here, the next run goes on clearing
+            for file in folder.iterdir():
+                if file.is_dir():
+                    shutil.rmtree(file)
+                elif file.name != _STATE:
+                    file.unlink(missing_ok=True)
+        if found != state:
+            part = folder / f"{_STATE}.{os.getpid()}.part"
+            part.write_text(state)
+            part.replace(folder / _STATE)
     except OSError as error:
         raise SpecError(f"cannot write to {folder} ({error.strerror}); make room there or name another --out") from None
-    return Work(folder)
+    return Work(folder, made)
 
 
 def publish(work: Work, ready: Path, out: Path) -> None:
-    """Put a finished folder where the output belongs, in one step, and clear the work away."""
+    """Put a finished folder where the output belongs, in one step, and clear the work away.
+
+    Raises:
+        SpecError: it cannot be put there; the work stays.
+    """
     for file in ready.rglob("*"):
         if file.is_file():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
-    if out.exists():
-        old = work.folder / "replaced"
-        out.rename(old)
-    ready.rename(out)
+    try:
+        if out.exists():
+            old = work.folder / "replaced"
+            shutil.rmtree(old, ignore_errors=True)
+            out.rename(old)
+        ready.rename(out)
+    except OSError as error:
+        raise SpecError(f"cannot put {ready} at {out} ({error.strerror}); make way there, and run it again") from None
     shutil.rmtree(work.folder)
 
 
