@@ -68,6 +68,7 @@ def glue(
     from ..hf.extra import need_hf  # noqa: PLC0415
 
     need_hf()
+    from ..hf import quiet  # noqa: PLC0415
     from ..hf.glue import Settings, run_task  # noqa: PLC0415
 
     settings = Settings(
@@ -75,7 +76,7 @@ def glue(
         length=length, dropout=dropout, weight_decay=weight_decay, seed=seed, precision=precision, every=every,
         patience=patience,
     )  # fmt: skip
-    with bar(task) as progress:
+    with quiet(), bar(task) as progress:
         found = run_task(task, model, out, data, settings, progress=progress)
     _print(Console(highlight=False), task, found, out)
 
@@ -84,6 +85,8 @@ def _print(console: "Console", task: str, found: "Run", out: Path) -> None:
     scores = ", ".join(f"{name} {value:.4f}" for name, value in found.metrics.items())
     trained, (train, dev) = found.trained, found.rows
     console.print(f"{task}: {scores} on {dev:,} development rows.", soft_wrap=True)
+    if task == "mnli" and "accuracy_mismatched" not in found.metrics:
+        console.print("Matched alone: there is no dev_mismatched.tsv.", soft_wrap=True)
     console.print(
         f"{trained.parameters:,} parameters trained, {trained.head:,} of them the head's; {trained.steps} steps on "
         f"{train:,} rows in {trained.seconds:.0f} s, the weights of step {trained.best}.",

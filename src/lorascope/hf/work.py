@@ -108,8 +108,8 @@ def check_out(out: Path, inputs: Sequence[Path] = ()) -> None:
         if there and cwd.is_relative_to(place):
             raise SpecError(f"--out must not hold the current folder, got {str(out)!r}; name another folder")
         for folder in inputs:
-            if place.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(place):
-                raise SpecError(f"--out must lie apart from what is read, {folder}, got {out}; name another folder")
+            if folder.resolve().is_relative_to(place):
+                raise SpecError(f"--out must not be or hold what is read, {folder}, got {out}; name another folder")
         if there and not _may_replace(out):
             raise SpecError(
                 f"--out must be a new or empty folder, or an adapter written by lorascope, got {out}; "
@@ -127,7 +127,7 @@ def open_work(out: Path, asked: Mapping[str, Any], *, inputs: Sequence[Path] = (
     Args:
         out: where the adapter will be.
         asked: everything that decides the result.
-        inputs: folders that are read, which the output must lie apart from.
+        inputs: folders that are read, which the output must neither be nor hold.
 
     Raises:
         SpecError: the output is something else, or nothing can be written beside it.

@@ -260,6 +260,14 @@ def test_weights_that_do_not_make_up_the_body(base, data, tmp_path, change, said
     assert not list(tmp_path.glob(".out*"))
 
 
+def test_the_model_itself_is_no_output(base, data, tmp_path):
+    folder = copytree(base, tmp_path / "base")
+    for out in (folder, tmp_path):
+        with pytest.raises(SpecError, match="--out must not be or hold what is read"):
+            run_task("mnli", str(folder), out, data, replace(SETTINGS, steps=1))
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
 def test_weights_that_are_not_finite(base, data, tmp_path):
     folder = copytree(base, tmp_path / "base")
     weights = load_file(folder / "model.safetensors")

@@ -87,7 +87,7 @@ def run_task(
 
     state = PartialState(cpu=device == "cpu")
     with state.main_process_first():
-        work = open_work(out, spec)
+        work = open_work(out, spec, inputs=[base.folder])
     body = work.folder / _BODY
     try:
         found = train(
@@ -98,7 +98,7 @@ def run_task(
         )
     except LorascopeError:
         if state.is_main_process and last_checkpoint(work.folder / "steps") is None:  # nothing to go on from
-            shutil.rmtree(work.folder, ignore_errors=True)
+            work.discard()
         raise
     if state.is_main_process:
         ready = _saved(found, base, work, out, settings.adapts)
