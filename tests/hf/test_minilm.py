@@ -58,6 +58,7 @@ def test_an_adapter_reads_as_well_as_the_fine_tune(tuned, tmp_path):
         assert minilm.accuracy(adapted) >= accuracy - 0.03
 
 
+@pytest.mark.timeout(900)
 def test_calibration_and_refinement_bring_it_nearer_on_other_texts(tuned, tmp_path):
     held_out, calibration = tmp_path / "held-out.txt", tmp_path / "calibration.txt"
     held_out.write_text("\n".join(minilm.rows("dev", 200)[0]))
