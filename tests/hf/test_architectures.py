@@ -136,11 +136,7 @@ def test_a_trained_adapter_with_a_head_of_two_layers(tmp_path):
     base = tiny.save(build("Roberta", "ForSequenceClassification"), tmp_path / "base")
     model = build("Roberta", "ForSequenceClassification")
     adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", r=2))
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+    tiny.trained(adapted, seed=3)
     adapted.save_pretrained(tmp_path / "tuned")
     extract(base, str(tmp_path / "tuned"), tmp_path / "out", rank=64)
     assert error(adapted.merge_and_unload().eval(), base, tmp_path / "out") < 1e-3

@@ -151,11 +151,7 @@ ADAPTERS = {
 def test_an_adapter_is_read_as_peft_merges_it(case, tmp_path):
     base = tiny.save(tiny.make(case), tmp_path / "base")
     adapted = peft.get_peft_model(tiny.make(case), peft.LoraConfig(r=3, lora_alpha=6, **ADAPTERS[case]))
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+    tiny.trained(adapted, seed=2)
     adapted.save_pretrained(tmp_path / "adapter")
     merged = dict(adapted.merge_and_unload().named_parameters())
     models = open_models(base, str(tmp_path / "adapter"))

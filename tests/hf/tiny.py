@@ -53,6 +53,15 @@ def make(case, seed=0, dtype=torch.float32, **changes):
     return model.to(dtype).eval()
 
 
+def trained(adapted, seed):
+    """Change what PEFT would train, in place, as if it had been."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+
+
 def tune(model, size=0.3, seed=1, rank=None, only=None):
     """Change every parameter in place by `size` of its own norm; matrices at a rank if one is given."""
     generator = torch.Generator().manual_seed(seed)

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 from ..errors import CheckpointError
 from .checkpoint import Checkpoint
 from .naming import Source
+from .reading import few
 from .slots import slots_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = ["check_shapes"]
-
-_SHOWN = 3  # faults that a message names
 
 
 def check_shapes(checkpoint: Checkpoint, model: "PreTrainedModel", sources: Mapping[str, Source]) -> None:
@@ -36,8 +35,7 @@ def check_shapes(checkpoint: Checkpoint, model: "PreTrainedModel", sources: Mapp
         if found is not None and slot.module not in heads and found.shape != slot.shape
     ]
     if faults:
-        more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise CheckpointError(
-            f"weights of {checkpoint.name} must be of the shapes its configuration says, but "
-            f"{'; '.join(faults[:_SHOWN])}{more}; take the config.json that was saved with them"
+            f"weights of {checkpoint.name} must be of the shapes its configuration says, but {few(faults)}; "
+            f"take the config.json that was saved with them"
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from .checkpoint import Checkpoint
+from .configuration import configuration
 from .cotangents import output_of
 from .pairs import Models
 from .quiet import quiet
@@ -122,9 +123,7 @@ def adapted(base: "PreTrainedModel", adapter: Path) -> Any:  # noqa: ANN401
 
 def load_base(models: Models) -> "PreTrainedModel":
     """The base in float32, in the tuned model's class; heads it does not have are the tuned model's."""
-    from transformers import AutoConfig  # noqa: PLC0415
-
-    config = AutoConfig.from_pretrained(models.base.folder)
+    config = configuration(models.base)
     fresh = [pair for pair in models.pairs if pair.load_base is None]
     if fresh:
         config.num_labels = head_outputs(models)

@@ -14,6 +14,7 @@ from .adapter_updates import adapter_updates
 from .checkpoint import ADAPTER_CONFIG, Checkpoint, find_folder, open_checkpoint
 from .fitting import check_shapes
 from .naming import Source, recipes
+from .reading import few
 from .slots import Kind, Slot, model_class, skeleton, slots_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LeftOut", "Models", "Pair", "open_models"]
 
-_SHOWN = 3  # faults that a message names
 _SLICE = 1 << 18  # entries at a time
 
 
@@ -169,7 +169,7 @@ def open_models(base: str, tuned: str) -> Models:
     missing = [slot.name for slot in slots if _find(slot, have) is None]
     if missing:
         raise CheckpointError(
-            f"{tuned} must have every weight of a {type(model).__name__}, missing: {_few(missing)}; save it again"
+            f"{tuned} must have every weight of a {type(model).__name__}, missing: {few(missing)}; save it again"
         )
     pairs: list[Pair] = []
     left_out = [
@@ -289,12 +289,7 @@ def _base_skeleton(frozen: Checkpoint, model: "PreTrainedModel", slots: Sequence
             faults.append(f"{slot.name} has shape {list(old.shape)} in the base, {list(slot.shape)} in the tuned model")
     if faults:
         raise CheckpointError(
-            f"base and tuned model must be of one architecture, but {_few(faults)}; "
+            f"base and tuned model must be of one architecture, but {few(faults)}; "
             f"name the model that the tuned one was made from"
         )
     return other
-
-
-def _few(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    return "; ".join(names[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

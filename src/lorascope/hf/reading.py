@@ -1,14 +1,16 @@
 """Files that others wrote: whatever is wrong with one is said in one line."""
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from ..errors import CheckpointError, LorascopeError
 
-__all__ = ["read_object", "reading"]
+__all__ = ["few", "read_object", "reading"]
+
+_SHOWN = 3  # faults that a message names
 
 
 @contextmanager
@@ -37,6 +39,16 @@ download or save it again
     except Exception as error:  # noqa: BLE001
         told = " ".join(_reason(error).split()).rstrip(".") or type(error).__name__
         raise CheckpointError(f"{what} must be {required}, but {told}; {remedy}") from None
+
+
+def few(faults: Sequence[str]) -> str:
+    """The first three faults, and how many more there are.
+
+    >>> few(["a", "b", "c", "d"])
+    'a; b; c; and 1 more'
+    """
+    more = len(faults) - _SHOWN
+    return "; ".join(faults[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _reason(error: Exception) -> str:
