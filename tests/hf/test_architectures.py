@@ -1,6 +1,8 @@
 """What is peculiar to some models: heads of several layers, tables PEFT cannot call, tied biases, bare parameters."""
 
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import peft
 import pytest
@@ -12,6 +14,7 @@ from hf import tiny
 from lorascope.hf import extract, open_models, verify
 from lorascope.hf.cotangents import output_of
 from lorascope.hf.functional import quiet, random_inputs
+from lorascope.hf.slots import slots_of
 
 pytestmark = pytest.mark.hf
 
@@ -169,6 +172,18 @@ def test_tables_that_factors_do_not_reach(family, task, table, tmp_path):
     assert found.left_out == []
     assert table in carried(tmp_path)
     assert any("lora_embedding_A" in key for key in keys(tmp_path))  # those of tokens still get factors
+
+
+def test_threads_name_the_kinds():
+    """Python 3.11 parses in one thread at a time only: reading code must not parse it."""
+    model, before = build("Bert", "Model"), sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(1e-5)
+        with ThreadPoolExecutor(4) as executor:
+            found = list(executor.map(slots_of, [model] * 24))
+    finally:
+        sys.setswitchinterval(before)
+    assert all(slots == found[0] for slots in found)
 
 
 def test_a_scaled_table_gets_factors(tmp_path):

@@ -3,12 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from functools import lru_cache
+from threading import Lock
 
 from .calibration import Calibration
 from .factors import Factors, factorise
 from .pairs import Models, Pair, open_models
 
 __all__ = ["spread"]
+
+_OPENING = Lock()
+"""Threads of one process wait for the first; transformers' settings while a model is built are the process's."""
 
 
 def spread(
@@ -49,7 +53,9 @@ def spread(
 
 
 def _one(folders: tuple[str, str], name: str, rank: int, calibration: Calibration | None, device: str) -> Factors:
-    pair = next(pair for pair in _opened(folders) if pair.name == name)
+    with _OPENING:
+        pairs = _opened(folders)
+    pair = next(pair for pair in pairs if pair.name == name)
     return factorise(pair, rank, device, None if calibration is None else calibration.weights(pair))
 
 
