@@ -87,6 +87,18 @@ def test_half_precision(case, tmp_path):
     assert relative(got, tiny.logits(model, case)) < 0.01
 
 
+def test_rounding_is_told_where_it_is_most_of_the_error(tmp_path):
+    base, tuned = tiny.pair("llama", tmp_path, dtype=torch.bfloat16)
+    found = extract(base, tuned, tmp_path / "out", rank=32)
+    [told] = found.told
+    assert told in (tmp_path / "out" / "README.md").read_text()
+    kept = extract(base, tuned, tmp_path / "kept", rank=32, dtype="float32")
+    assert kept.told == ()
+    assert f"rounding to bfloat16: unrounded factors leave {kept.error:.3g}," in told
+    assert found.error > 2 * kept.error
+    assert extract(base, tuned, tmp_path / "out", rank=4).told == ()
+
+
 def test_only_what_changed_is_carried(tmp_path):
     base = tiny.save(tiny.make("llama"), tmp_path / "base")
     tuned = tiny.save(tiny.tune(tiny.make("llama"), only=lambda name: "layers.1.mlp.up" in name), tmp_path / "tuned")

@@ -158,9 +158,9 @@ def extract(
         if dry_run:
             return _summary(choice, found, how)
         told(0.95, "writing and reading back")
-        ready, rows, functional = write_adapter(work, models, choice, found, how, compared if outputs else None)
-        publish(work, ready, out)
-        return _summary(choice, found, how, rows, functional, out)
+        written = write_adapter(work, models, choice, found, how, compared if outputs else None)
+        publish(work, written.folder, out)
+        return _summary(choice, found, written.how, written.rows, written.functional, out)
 
 
 def _silent(_share: float, _what: str) -> None:

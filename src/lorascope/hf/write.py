@@ -1,8 +1,10 @@
 """An adapter's folder, written whole beside its place and read back before it goes there."""
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,12 +25,29 @@ from .slots import Slot
 from .style import Style
 from .work import MARK, Work
 
-__all__ = ["write_adapter", "write_files"]
+__all__ = ["Written", "write_adapter", "write_files"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """An adapter's folder that was read back.
+
+    Attributes:
+        folder: where it is.
+        rows: the matrices as measured.
+        functional: outputs compared, or why they were not.
+        how: in which way it was written, with what the card says.
+    """
+
+    folder: Path
+    rows: list[Row]
+    functional: Functional
+    how: Style
 
 
 def write_adapter(
     work: Work, models: Models, choice: Choice, found: Sequence[Factors], how: Style, compared: Compared | None
-) -> tuple[Path, list[Row], Functional]:
+) -> Written:
     """Write everything, read it back, and write the card from what was read.
 
     Args:
@@ -38,9 +57,6 @@ def write_adapter(
         found: the factors of ``choice.factors``.
         how: in which way it is written.
         compared: on what the outputs are; None: they are not.
-
-    Returns:
-        The folder, the rows as measured, and the outputs compared.
 
     Raises:
         CheckpointError: the file does not hold what was put into it.
@@ -53,11 +69,13 @@ def write_adapter(
         functional = Functional("not run: not asked for; every matrix was read back")
     else:
         functional = compare(models, ready, compared.batches, compared.described)
+    rounding = _rounding(found, rows, how.dtype)
+    how = replace(how, told=(*how.told, rounding)) if rounding else how
     told = record(rows, kept, choice.left_out, functional, how)
     (ready / MARK).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
     (ready / "README.md").write_text(card(models, rows, kept, choice.left_out, functional, how))
     (ready / ADAPTER_WEIGHTS).chmod((ready / MARK).stat().st_mode)  # safetensors keeps it to its owner
-    return ready, rows, functional
+    return Written(ready, rows, functional, how)
 
 
 def write_files(folder: Path, models: Models, choice: Choice, found: Sequence[Factors], how: Style) -> None:
@@ -164,3 +182,16 @@ def _read_back(
                 f"{pair.name} must be read back as it was written, but differs; check the disk and run again"
             )
     return rows, {pair.name: read[pair.name] for pair in whole}
+
+
+def _rounding(found: Sequence[Factors], rows: Sequence[Row], dtype: torch.dtype) -> str:
+    """A sentence where most of what the file leaves is the rounding of its factors; empty elsewhere."""
+    norm, meant = (math.hypot(*(getattr(factors, what) for factors in found)) for what in ("norm", "residual"))
+    left = math.hypot(*(row.residual for row in rows))
+    if dtype == torch.float32 or left**2 <= 2 * meant**2:
+        return ""
+    name = str(dtype).removeprefix("torch.")
+    return (
+        f"Most of the error is rounding to {name}: unrounded factors leave {meant / norm:.3g}, which --dtype float32 "
+        f"keeps in a file of twice the size."
+    )
