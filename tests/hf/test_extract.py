@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from hf import tiny
 from lorascope.errors import CheckpointError, SpecError
 from lorascope.experiments.workers import local_pool
-from lorascope.hf import extract, write
+from lorascope.hf import extract, rank_report, verify, write
 from lorascope.hf.factors import Factors
 from lorascope.hf.quiet import quiet
 from lorascope.hf.work import open_work
@@ -298,6 +298,9 @@ def test_configurations_that_compute_differently_are_told(tmp_path):
         assert says in told
     assert told.count(" in the tuned model") == 3
     assert told in (tmp_path / "other" / "README.md").read_text()
+    assert rank_report(base, tuned).configurations == told
+    assert verify(base, tuned, str(tmp_path / "other")).configurations == told
+    assert verify(base, str(tmp_path / "same"), str(tmp_path / "same")).configurations == ""
 
 
 def test_the_folder_holds_no_path_of_this_machine(tmp_path):

@@ -89,6 +89,8 @@ def _print(console: "Console", report: "RankReport") -> None:
         console.print(f"Left out: {entry.name}: {entry.reason}", soft_wrap=True, markup=False)
     if len(report.left_out) > _SHOWN:
         console.print(f"... and {len(report.left_out) - _SHOWN} more; --json has them all")
+    if report.configurations:
+        console.print(report.configurations, soft_wrap=True, markup=False)
     console.print(_costs(report))
     recommended = report.recommendation
     if recommended.divergences:

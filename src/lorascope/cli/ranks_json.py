@@ -45,6 +45,7 @@ def as_json(report: "RankReport") -> dict[str, Any]:
         ],
         "whole": report.whole,
         "left_out": [{"name": entry.name, "reason": entry.reason} for entry in report.left_out],
+        "configurations": report.configurations,
     }  # fmt: skip
 
 

@@ -80,6 +80,8 @@ def _print(console: "Console", found: "Verified") -> None:
         console.print(
             f"Outputs on {outputs.inputs}: relative error {outputs.error:.3g}{kl}{same}.", soft_wrap=True, markup=False
         )
+    if found.configurations:
+        console.print(found.configurations, soft_wrap=True, markup=False)
     if found.missing:
         console.print(f"The folder lacks {' and '.join(found.missing)}.", soft_wrap=True)
     if not found.card:

@@ -11,6 +11,8 @@ from .reading import reading
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+    from .adapter_files import AdapterFiles
+
 __all__ = ["configuration", "differing"]
 
 # entries that change nothing of what the weights compute, or that say what the weights' own shapes say
@@ -33,15 +35,17 @@ def configuration(checkpoint: Checkpoint) -> "PreTrainedConfig":
         return AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
 
 
-def differing(base: Checkpoint, tuned: Checkpoint) -> str:
+def differing(base: Checkpoint, tuned: "Checkpoint | AdapterFiles") -> str:
     """One sentence on the entries in which two configurations of one architecture compute differently; empty if none.
 
     Weights can be the same in shape and mean other things: another number of heads, base of the rotations, epsilon or
-    activation. No adapter carries that.
+    activation. No adapter carries that, and one that is the tuned model has nothing to differ in.
 
     Raises:
         CheckpointError: a configuration that cannot be read.
     """
+    if not isinstance(tuned, Checkpoint):
+        return ""
     old, new = (dict(_entries(configuration(each).to_dict())) for each in (base, tuned))
     told = [
         f"{name} is {old.get(name)} in the base and {new.get(name)} in the tuned model"

@@ -132,8 +132,7 @@ def extract(
         raise SpecError(f"--refine {refine_steps} trains on texts; name them by --calibration")
     models = open_models(base, tuned)
     inputs = models.base.folder, models.tuned.folder
-    if not dry_run:
-        check_out(out, inputs)
+    check_out(out, inputs)
     batches = None if calibration is None else texts_for(models, calibration, BATCH)
     told(0.0, "what changed")
     choice = choose(models, profile, modules, exclude, all_biases=calibration is not None)
@@ -151,9 +150,8 @@ def extract(
     with _work(out, asked, inputs, dry_run) as work:
         where = Where(work, device, executor)
         found, notes, compared = _found(models, choice, budget, profile, where, batches, refine_steps, told)
-        if isinstance(models.tuned, Checkpoint):
-            differences = differing(models.base, models.tuned)
-            notes = (*notes, differences) if differences else notes
+        differences = differing(models.base, models.tuned)
+        notes = (*notes, differences) if differences else notes
         how = Style(profile, kind, base_name or _base_name(models), _largest(choice, found, profile), notes)
         if dry_run:
             return _summary(choice, found, how)

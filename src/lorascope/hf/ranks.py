@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .attention import attentions
+from .configuration import differing
 from .head_products import HeadGap, head_gaps
 from .pairs import LeftOut, Models, Pair, open_models
 from .recommend import Recommendation, recommend_by_energy
@@ -72,6 +73,7 @@ class RankReport:
         heads: every attention whose parts were recognised.
         whole: parameters that only a copy can carry (norms, biases, routers), and how many of their entries changed.
         left_out: what no adapter carries, and why.
+        configurations: in what the two compute differently whatever their weights, a sentence; empty for nothing.
         parameters: of the base and tuned model's matched tensors, as in the tuned one.
         bytes: of the base's and of the tuned model's files.
         recommendation: a rank for every matrix, with its reason.
@@ -82,6 +84,7 @@ class RankReport:
     heads: list[HeadRow]
     whole: dict[str, int]
     left_out: list[LeftOut]
+    configurations: str
     parameters: int
     bytes: tuple[int, int]
     recommendation: Recommendation
@@ -113,6 +116,7 @@ def rank_report(
     Cost O(out inp min(out, inp)) a matrix; one matrix of each model in memory, two for a head's product.
     """
     models = open_models(base, tuned)
+    differences = differing(models.base, models.tuned)
     batches = None if texts is None else texts_for(models, texts)
     generator = torch.Generator().manual_seed(0)
     matrices: list[MatrixRow] = []
@@ -136,7 +140,9 @@ def rank_report(
     if batches is not None and recommendation.rank != 0:
         recommendation = recommend_by_texts(models, batches, recommendation, progress or _silent)
     sizes = (models.base.size, models.tuned.size)
-    return RankReport(tolerance, matrices, heads, whole, models.left_out, parameters, sizes, recommendation)
+    return RankReport(
+        tolerance, matrices, heads, whole, models.left_out, differences, parameters, sizes, recommendation
+    )
 
 
 def place(name: str) -> tuple[str, str]:

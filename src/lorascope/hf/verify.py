@@ -11,6 +11,7 @@ import torch
 
 from ..errors import CheckpointError
 from .adapter_files import open_adapter
+from .configuration import differing
 from .functional import Functional, compare
 from .measure import residuals
 from .pairs import open_models
@@ -56,6 +57,7 @@ class Verified:
         error: relative Frobenius error of all of them together.
         functional: outputs compared, or why they were not.
         max_kl: the largest KL allowed; None for any.
+        configurations: in what base and tuned model compute differently whatever their weights; empty for nothing.
         unread: what of the file PEFT does not read, by its configuration, in words.
         missing: files of an adapter of lorascope's that the folder does not have; that alone is no fault.
     """
@@ -65,6 +67,7 @@ class Verified:
     error: float
     functional: Functional
     max_kl: float | None
+    configurations: str
     unread: list[str]
     missing: list[str]
 
@@ -137,7 +140,8 @@ def verify(
     norm = math.hypot(*(row.norm for row in rows))
     error = math.hypot(*(row.residual for row in rows)) / norm if norm else 0.0
     missing = [name for name in (MARK, "README.md") if not (folder / name).is_file()]
-    return Verified(rows, bool(recorded), error, functional, max_kl, ignored, missing)
+    differences = differing(models.base, models.tuned)
+    return Verified(rows, bool(recorded), error, functional, max_kl, differences, ignored, missing)
 
 
 def _recorded(folder: Path) -> dict[str, float]:
