@@ -1,100 +1,20 @@
 """What is peculiar to some models: heads of several layers, tables PEFT cannot call, tied biases, bare parameters."""
 
-import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import peft
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file
 
 from hf import tiny
-from lorascope.hf import extract, open_models, verify
-from lorascope.hf.cotangents import output_of
+from hf.architectures import build, by_the_card, carried, check, error, keys, same_body, saved
+from lorascope.hf import extract, open_models
 from lorascope.hf.functional import quiet, random_inputs
 from lorascope.hf.slots import slots_of
 
 pytestmark = pytest.mark.hf
-
-SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-         "vocab_size": 100, "max_position_embeddings": 64}  # fmt: skip
-DISTIL = {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4, "vocab_size": 100, "max_position_embeddings": 64}
-LAYERS = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
-          "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "vocab_size": 100,
-          "max_position_embeddings": 64}  # fmt: skip
-RELATIVE = {"pos_att_type": ["p2c", "c2p"], "relative_attention": True}
-SETTINGS = {
-    "Roberta": {**SIZES, "pad_token_id": 1}, "XLMRoberta": {**SIZES, "pad_token_id": 1}, "Bert": SIZES,
-    "Electra": {**SIZES, "embedding_size": 16}, "DistilBert": DISTIL, "Albert": {**SIZES, "embedding_size": 16},
-    "DebertaV2": {**SIZES, **RELATIVE}, "Deberta": {**SIZES, **RELATIVE}, "Bart": LAYERS,
-    "OPT": {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100,
-            "max_position_embeddings": 64, "word_embed_proj_dim": 32},
-    "Gemma3": {**SIZES, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0},
-    "Llama": {**SIZES, "num_key_value_heads": 2},
-    "ViT": {key: value for key, value in SIZES.items() if key not in {"vocab_size", "max_position_embeddings"}}
-           | {"image_size": 16, "patch_size": 8},
-    "ResNet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"},
-}  # fmt: skip
-CONFIGS = {"Gemma3": "Gemma3TextConfig"}
-
-
-def build(family, task, seed=0, **changes):
-    config = getattr(transformers, CONFIGS.get(family, f"{family}Config"))(**{**SETTINGS[family], **changes})
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return getattr(transformers, family + task)(config).eval()
-
-
-def saved(folder, base, tuned):
-    return tiny.save(base, folder / "base"), tiny.save(tuned, folder / "tuned")
-
-
-def same_body(model, other):
-    """Its body's weights in another model, whose head is its own."""
-    other.base_model.load_state_dict(model.base_model.state_dict(), strict=False)
-    return other
-
-
-def by_the_card(base, adapter):
-    """The model as the lines of the adapter's card load it."""
-    code = (adapter / "README.md").read_text().split("```python")[1].split("```")[0]
-    names = {}
-    with quiet():
-        exec(code.replace('"base"', repr(base)).replace("THIS_FOLDER", str(adapter)), names)
-    return names["model"].eval()
-
-
-def rows(model, batch):
-    with torch.no_grad():
-        made = model(**batch)
-    return output_of(made, batch).rows
-
-
-def error(tuned, base, adapter):
-    pixels = {"pixel_values": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4))}
-    (batch,) = random_inputs(tuned) or [pixels]
-    wanted = rows(tuned, batch)
-    return float((rows(by_the_card(base, adapter), batch) - wanted).norm() / wanted.norm())
-
-
-def check(folder, base, tuned, **options):
-    """Extract, load as the card says, and compare with the tuned model and with the files."""
-    folders = saved(folder, base, tuned)
-    found = extract(*folders, folder / "out", rank=64, **options)
-    assert error(tuned, folders[0], folder / "out") < 1e-3
-    assert verify(*folders, str(folder / "out")).faults == []
-    return found
-
-
-def carried(folder):
-    return json.loads((folder / "out" / "adapter_config.json").read_text()).get("modules_to_save", [])
-
-
-def keys(folder):
-    return {key.removeprefix("base_model.model.") for key in load_file(folder / "out" / "adapter_model.safetensors")}
-
 
 CLASSIFIERS = ["Roberta", "XLMRoberta", "Electra", "DistilBert", "DebertaV2", "Albert"]
 
@@ -296,6 +216,3 @@ def test_what_no_module_can_carry_is_listed_with_the_reason(tmp_path):
     models = open_models(*saved(tmp_path, base, tiny.tune(tuned, only=lambda name: "q_bias" in name)))
     assert {entry.name.rpartition(".")[2] for entry in models.left_out} == {"q_bias"}
     assert "holds matrices that get factors" in models.left_out[0].reason
-    norms, others = (build("ResNet", "ForImageClassification") for _ in range(2))
-    found = open_models(*saved(tmp_path / "norms", norms, tiny.tune(others, only=lambda name: "normal" in name)))
-    assert "buffers (num_batches_tracked, running_mean, running_var)" in found.left_out[0].reason

@@ -6,13 +6,12 @@ from pathlib import Path
 import peft
 import pytest
 import torch
-import transformers
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from hf import tiny
 from lorascope.errors import CheckpointError
-from lorascope.hf import extract, open_models, rank_report
+from lorascope.hf import extract, open_models
 from lorascope.hf.slots import slots_of
 from lorascope.hf.stored import read_header
 
@@ -108,32 +107,6 @@ def test_convolutions_and_bare_parameters_are_listed_where_the_profile_carries_n
     reasons = {entry.name.rpartition("embeddings.")[2]: entry.reason for entry in left_out}
     assert reasons.keys() == {"cls_token", "projection.weight"}
     assert set(reasons.values()) == {"the profile vllm carries no convolutions and no bare parameters"}
-
-
-def test_buffers_are_listed_where_they_changed(tmp_path):
-    config = transformers.ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=3
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = transformers.ResNetForImageClassification(config).bfloat16()
-    base = tiny.save(model, tmp_path / "base")
-    assert open_models(base, tiny.save(model.float(), tmp_path / "same")).left_out == []  # another type alone
-    model.resnet.embedder.embedder.normalization.running_mean += 0.5
-    with torch.no_grad():
-        model.classifier[1].weight += 1
-    changed = tiny.save(model, tmp_path / "tuned")
-    found = open_models(base, changed)
-    (entry,) = found.left_out
-    assert entry.name == "resnet.embedder.embedder.normalization.running_mean"
-    assert entry.reason == "a buffer of BatchNorm2d, and adapters carry parameters alone"
-    assert [pair.name for pair in found.pairs if pair.changed()] == ["classifier.1.weight"]
-    assert entry in extract(base, changed, tmp_path / "out", rank=2, dry_run=True).left_out
-    assert entry in rank_report(base, changed).left_out
-    weights = load_file(tmp_path / "tuned" / "model.safetensors")
-    del weights[entry.name]
-    save_file(weights, tmp_path / "tuned" / "model.safetensors", metadata={"format": "pt"})
-    assert "only the base's file has" in open_models(base, changed).left_out[0].reason
 
 
 ADAPTERS = {

@@ -165,7 +165,8 @@ def _product(adapter: AdapterFiles, module: str, embedding: str, slot: Slot) -> 
         )
     shape = left.shape[0], right.shape[1]
     rank = right.shape[0] // experts
-    target = slot.name if slot.kind == "expert" else module
+    asked = adapter.config.get("target_parameters") or []
+    target = slot.name if any(f".{slot.name}".endswith(f".{name}") for name in asked) else module
     scale = _scale(adapter, target, rank)
 
     def load() -> Tensor:

@@ -77,8 +77,8 @@ def attentions(model: "PreTrainedModel", pairs: Sequence[Pair]) -> list[Attentio
     modules = {pair.module: pair for pair in pairs if pair.kind in {"linear", "conv1d"} and pair.load_base is not None}
     found: list[Attention] = []
     config = model.config.get_text_config() if not model.config.is_encoder_decoder else model.config
-    heads = int(getattr(config, "num_attention_heads", 0) or 0)
-    if heads == 0:
+    heads = getattr(config, "num_attention_heads", None)
+    if not isinstance(heads, int) or heads <= 0:  # a list where layers differ
         return found
     for module, pair in modules.items():
         for names in _SEPARATE:

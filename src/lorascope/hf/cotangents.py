@@ -39,6 +39,8 @@ class Output:
 def output_of(made: Any, batch: dict[str, Tensor]) -> Output:  # noqa: ANN401
     """Logits, or else last hidden states, and which positions count.
 
+    The two scores of each position of a question answerer, which is the start or the end, count as its hidden state.
+
     Args:
         made: what its forward returned.
         batch: what it was given.
@@ -46,16 +48,21 @@ def output_of(made: Any, batch: dict[str, Tensor]) -> Output:  # noqa: ANN401
     Raises:
         CheckpointError: neither of the two.
     """
-    name = next((name for name in ("logits", "last_hidden_state") if made.get(name) is not None), None)
-    if name is None:
+    logits = next((name for name in ("logits", "prediction_logits") if made.get(name) is not None), None)
+    if logits is not None:
+        value = made[logits]
+    elif made.get("last_hidden_state") is not None:
+        value = made["last_hidden_state"]
+    elif made.get("start_logits") is not None and made.get("end_logits") is not None:
+        value = torch.stack([made["start_logits"], made["end_logits"]], -1)
+    else:
         raise CheckpointError(
             f"a model for calibration must put out logits or hidden states, got {type(made).__name__}; "
             f"extract without --calibration and --refine"
         )
-    value = made[name]
     mask = batch.get("decoder_attention_mask", batch.get("attention_mask"))
     fits = value.dim() == 3 and mask is not None and value.shape[:2] == mask.shape
-    return Output(value, mask.bool() if fits and mask is not None else None, name == "logits")
+    return Output(value, mask.bool() if fits and mask is not None else None, logits is not None)
 
 
 def cotangents(output: Output, generator: torch.Generator) -> list[Float[Tensor, "batch ... classes"]]:

@@ -262,9 +262,10 @@ def _summary(
 
 
 def _commonest(pairs: list[Pair]) -> torch.dtype:
-    sizes: dict[torch.dtype, int] = {}
+    sizes = {torch.float32: 0}
     for pair in pairs:
-        sizes[pair.tuned_dtype] = sizes.get(pair.tuned_dtype, 0) + pair.entries
+        if pair.tuned_dtype.is_floating_point:  # no counts
+            sizes[pair.tuned_dtype] = sizes.get(pair.tuned_dtype, 0) + pair.entries
     return max(sizes, key=lambda dtype: sizes[dtype])
 
 

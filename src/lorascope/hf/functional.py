@@ -16,7 +16,7 @@ from .pairs import Models
 from .quiet import quiet
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 __all__ = [
     "Compared",
@@ -34,6 +34,8 @@ __all__ = [
 
 Inputs = dict[str, Tensor]
 _BATCH, _LENGTH = 4, 16
+_PIXELS = 64  # a side, where a configuration does not say
+_SHOWN = 200  # characters of what transformers says
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,12 @@ def compare(models: Models, adapter: Path, inputs: Sequence[Inputs] | None, desc
     if batches is None:
         return Functional(f"not run: inputs of a {type(models.model).__name__} are not known here")
     with quiet():
-        wanted = outputs(load_full(models), batches)
+        tuned = load_full(models)
+        try:
+            wanted = outputs(tuned, batches)
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:  # of transformers' own code
+            why = " ".join(str(error).split())[:_SHOWN]
+            return Functional(f"not run: a {type(models.model).__name__} does not take {described}: {why}")
         if wanted is None:
             return Functional(f"not run: a {type(models.model).__name__} has no logits and no last hidden state")
         base = load_base(models)
@@ -134,7 +141,7 @@ def load_base(models: Models) -> "PreTrainedModel":
     grown = [pair for pair in models.pairs if pair.grown and pair.kind == "embedding"]
     if grown:
         base.resize_token_embeddings(grown[0].shape[0], mean_resizing=False)
-    parameters = dict(base.named_parameters())
+    parameters = base.state_dict(keep_vars=True)
     with torch.no_grad():
         for pair in fresh:
             parameters[pair.name].copy_(pair.tuned())
@@ -150,21 +157,31 @@ def head_outputs(models: Models) -> int:
 
 
 def random_inputs(model: "PreTrainedModel") -> list[Inputs] | None:
-    """A batch of random tokens or pixels, or None where a model takes something else."""
+    """A batch of random tokens, pixels or spectrograms, or None where a model takes something else."""
     generator = torch.Generator().manual_seed(0)
     config = model.config
     if model.main_input_name == "input_ids":
-        size = int(config.get_text_config().vocab_size)
-        tokens = torch.randint(0, size, (_BATCH, _LENGTH), generator=generator)
-        special = {getattr(config, f"{name}_token_id", None) for name in ("bos", "eos", "pad")}
-        ordinary = next(token for token in range(size) if token not in special)
-        for token in special - {None}:
-            tokens[tokens == token] = ordinary
+        tokens = _tokens(config, generator)
         return [{"input_ids": tokens} | ({"decoder_input_ids": tokens.flip(0)} if config.is_encoder_decoder else {})]
-    if model.main_input_name == "pixel_values" and isinstance(getattr(config, "image_size", None), int):
-        shape = (_BATCH, config.num_channels, config.image_size, config.image_size)
+    size = getattr(config, "image_size", _PIXELS)
+    if model.main_input_name == "pixel_values" and isinstance(size, int):
+        shape = (_BATCH, config.num_channels, size, size)
         return [{"pixel_values": torch.randn(shape, generator=generator)}]
+    if model.main_input_name == "input_features" and isinstance(getattr(config, "max_source_positions", None), int):
+        shape = (_BATCH, config.num_mel_bins, 2 * config.max_source_positions)
+        heard = {"input_features": torch.randn(shape, generator=generator)}
+        return [heard | ({"decoder_input_ids": _tokens(config, generator)} if config.is_encoder_decoder else {})]
     return None
+
+
+def _tokens(config: "PreTrainedConfig", generator: torch.Generator) -> Tensor:
+    size = int(config.get_text_config().vocab_size)
+    tokens = torch.randint(0, size, (_BATCH, _LENGTH), generator=generator)
+    special = {getattr(config, f"{name}_token_id", None) for name in ("bos", "eos", "pad")}
+    ordinary = next(token for token in range(size) if token not in special)
+    for token in special - {None}:
+        tokens[tokens == token] = ordinary
+    return tokens
 
 
 def outputs(model: Callable[..., Any], batches: Sequence[Inputs]) -> tuple[Tensor, bool] | None:

@@ -46,6 +46,7 @@ def _distance(pair: Pair, adapted: Pair | None) -> float:
 
 def _norm(given: Tensor, taken: Tensor | None = None) -> float:
     """Frobenius norm of the difference, a slice at a time: a product is in float64, and large."""
+    given, taken = torch.atleast_1d(given), None if taken is None else torch.atleast_1d(taken)
     height = max(1, _SLICE * len(given) // max(given.numel(), 1))
     parts = given.split(height)
     if taken is not None:

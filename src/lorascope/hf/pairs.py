@@ -1,7 +1,7 @@
 """Two checkpoints, parameter by parameter: never more than one of them in memory."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,7 @@ class Pair:
     @property
     def grown(self) -> int:
         """Rows the tuned model has and the base does not."""
-        return 0 if self.base_shape is None else self.shape[0] - self.base_shape[0]
+        return self.shape[0] - self.base_shape[0] if self.base_shape else 0
 
     def base(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Value in the base, in the shape of the tuned model: rows it does not have, or all, are zero."""
@@ -166,7 +166,10 @@ def open_models(base: str, tuned: str) -> Models:
     given, unused_base = recipes(frozen.tensors, plain)
     check_shapes(target, model, have)
     check_shapes(frozen, plain, given)
-    missing = [slot.name for slot in slots if _find(slot, have) is None]
+    # such as tables of sines, which the class makes itself
+    unsaved: Collection[str] = getattr(model, "_keys_to_ignore_on_save", None) or ()
+    needed = [slot for slot in slots if slot.kind != "buffer" and slot.name not in unsaved]
+    missing = [slot.name for slot in needed if _find(slot, have) is None]
     if missing:
         raise CheckpointError(
             f"{tuned} must have every weight of a {type(model).__name__}, missing: {few(missing)}; save it again"
@@ -180,30 +183,16 @@ def open_models(base: str, tuned: str) -> Models:
     ]
     for slot in slots:
         value, old = _find(slot, have), _find(slot, given)
-        assert value is not None
-        if slot.kind == "other":
-            if old is None or not _same(old.load(), value.load()):
-                left_out.append(LeftOut(slot.name, slot.reason))
-            continue
-        pairs.append(_pair(slot, old, value.shape, value.dtype, value.load))
-    return Models(frozen, target, model, _beside(pairs), [*left_out, *_buffers(model, given, have)])
-
-
-def _buffers(model: "PreTrainedModel", given: Mapping[str, Source], have: Mapping[str, Source]) -> list[LeftOut]:
-    """Buffers that both or either of the checkpoints hold and that are not the same."""
-    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    found: list[LeftOut] = []
-    for name in model.state_dict():
-        old, new = given.get(name), have.get(name)
-        if name in parameters or (old is None and new is None):
-            continue
-        owner = type(model.get_submodule(name.rpartition(".")[0])).__name__
-        if old is None or new is None:
+        if slot.kind == "buffer" and (value is None) != (old is None):
             which = "tuned model" if old is None else "base"
-            found.append(LeftOut(name, f"a buffer of {owner} that only the {which}'s file has"))
-        elif not _same(old.load(), new.load()):
-            found.append(LeftOut(name, f"a buffer of {owner}, and adapters carry parameters alone"))
-    return found
+            left_out.append(LeftOut(slot.name, f"a buffer that only the {which}'s file has"))
+        elif value is None:
+            continue
+        elif not slot.reason:
+            pairs.append(_pair(slot, old, value.shape, value.dtype, value.load))
+        elif old is None or not _same(old.load(), value.load()):
+            left_out.append(LeftOut(slot.name, slot.reason))
+    return Models(frozen, target, model, _beside(pairs), left_out)
 
 
 def _same(old: Tensor, new: Tensor) -> bool:
@@ -223,7 +212,7 @@ def _with_adapter(frozen: Checkpoint, adapter: AdapterFiles) -> Models:
     pairs: list[Pair] = []
     for slot in slots:
         old, update = _find(slot, given), updates.get(slot.name)
-        if update is None and (old is None or slot.kind == "other"):
+        if update is None and (old is None or slot.reason):
             continue
         if update is None:
             assert old is not None
@@ -283,7 +272,12 @@ def _base_skeleton(frozen: Checkpoint, model: "PreTrainedModel", slots: Sequence
     heads = {slot.module for slot in slots if slot.kind == "head"}
     for slot in slots:
         old = shapes.get(slot.name)
-        if old is None or old.shape == slot.shape or (slot.grows and _fits(old.shape, slot.shape)):
+        if (
+            old is None
+            or slot.kind == "buffer"
+            or old.shape == slot.shape
+            or (slot.grows and _fits(old.shape, slot.shape))
+        ):
             continue
         if slot.module not in heads or slot.kind not in {"head", "bias"}:
             faults.append(f"{slot.name} has shape {list(old.shape)} in the base, {list(slot.shape)} in the tuned model")

@@ -11,7 +11,7 @@ How = Literal["factors", "value", "bias", "nothing"]
 
 CANNOT: dict[Profile, tuple[str, ...]] = {
     "peft": (
-        "bare parameters (class tokens and the like) of modules that hold matrices too, and buffers",
+        "bare parameters (class tokens and the like) and buffers of modules that hold matrices too",
         "restoring changed biases when the adapter is disabled: they replace the base's",
     ),
     "vllm": (
@@ -40,6 +40,7 @@ _REASONS = {
     "bias": "the profile {profile} carries no biases",
     "norm": "the profile {profile} carries no norms",
     "whole": "the profile {profile} carries no whole matrices",
+    "buffer": "the profile {profile} carries no buffers",
     "bare": "the profile {profile} carries no convolutions and no bare parameters",
     "expert": "the profile {profile} carries no stacked experts",
     "embedding": "the profile {profile} carries no such embeddings",
@@ -79,7 +80,7 @@ def how(pair: Pair, profile: Profile) -> tuple[How, str]:
 
 
 def _peft(pair: Pair, fresh: bool) -> How:
-    if pair.kind in {"norm", "whole", "head", "bare"} or fresh:
+    if pair.kind in {"norm", "whole", "head", "bare", "buffer"} or fresh:
         return "value"
     return "bias" if pair.kind == "bias" else "factors"
 

@@ -98,7 +98,7 @@ def _at(pair: Pair, factors: Factors, rank: int) -> Tensor:
 
 
 def _set(model: "PreTrainedModel", values: Sequence[tuple[Pair, Tensor]]) -> None:
-    parameters = dict(model.named_parameters(remove_duplicate=False))
+    parameters = model.state_dict(keep_vars=True)
     with torch.no_grad():
         for pair, value in values:
             parameters[pair.name].copy_(value)

@@ -1,6 +1,7 @@
 """What each parameter of a model is, from its class built without memory."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import getsource, isfunction
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["MATRICES", "Kind", "Slot", "model_class", "skeleton", "slots_of"]
 
-Kind = Literal["linear", "conv1d", "embedding", "expert", "head", "norm", "bias", "whole", "bare", "other"]
+Kind = Literal["linear", "conv1d", "embedding", "expert", "head", "norm", "bias", "whole", "bare", "buffer", "other"]
 MATRICES: tuple[Kind, ...] = ("linear", "conv1d", "embedding", "expert", "head")
 """Kinds that a low-rank difference can carry."""
+
+_FUSED = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
+"""Models whose kernels read the weight of out_proj past its forward; PEFT refuses factors of it."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,13 @@ class Slot:
         kind: linear; conv1d (transformers', stored transposed); embedding; expert (one matrix an expert, stacked);
             head (a Linear outside the body, or the output embedding); norm; bias (of a linear or conv1d); whole (a
             matrix of a module LoRA does not know, carried as it is); bare (a convolution's, or one that no layer owns:
-            carried with its whole module); other (left out).
+            carried with its whole module); buffer (no parameter, carried with its whole module too); other (left out).
         shape: as the model has it.
         transposed: stored (in, out) rather than (out, in).
         tied: other names of the same tensor.
         outputs: those of them that belong to a Linear, where this one is an embedding.
         grows: a row for each entry of a vocabulary or table, so that a tuned model may have more.
-        reason: why it is left out; empty for every kind but ``other``.
+        reason: why it is left out, as ``other`` always is and a buffer may be; else empty.
     """
 
     name: str
@@ -93,13 +97,14 @@ def skeleton(checkpoint: Checkpoint, cls: "type[PreTrainedModel]") -> "PreTraine
 
 
 def slots_of(model: "PreTrainedModel") -> list[Slot]:
-    """Every parameter once, tied ones together, in the model's order."""
+    """Every parameter once, tied ones together, in the model's order; then the buffers that its files hold."""
     names: dict[int, list[str]] = {}
     parameters: dict[int, Tensor] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
         parameters[id(parameter)] = parameter
-    return [_slot(model, tuple(names[key]), parameters[key]) for key in names]
+    slots = [_slot(model, tuple(names[key]), parameters[key]) for key in names]
+    return slots + _buffers(model, slots)
 
 
 def _slot(model: "PreTrainedModel", names: tuple[str, ...], parameter: Tensor) -> Slot:
@@ -117,6 +122,19 @@ def _slot(model: "PreTrainedModel", names: tuple[str, ...], parameter: Tensor) -
     return Slot(name, name.rpartition(".")[0], kind, shape, transposed, tied, outputs, grows, reason)
 
 
+def _buffers(model: "PreTrainedModel", slots: Sequence[Slot]) -> list[Slot]:
+    known = {name for slot in slots for name in (slot.name, *slot.tied)}
+    whole = {slot.module for slot in slots if slot.kind in {"norm", "whole", "bare"}}
+    made: list[Slot] = []
+    for name, value in model.state_dict().items():
+        if name not in known:
+            module = name.rpartition(".")[0]
+            reason = f"a buffer of {type(_owner(model, name)).__name__}, whose module is not carried whole"
+            reason = "" if module in whole else reason
+            made.append(Slot(name, module, "buffer", tuple(value.shape), False, (), (), False, reason))
+    return made
+
+
 def _owner(model: "PreTrainedModel", name: str) -> nn.Module:
     return model.get_submodule(name.rpartition(".")[0])
 
@@ -127,7 +145,10 @@ def _kind(model: "PreTrainedModel", owner: nn.Module, name: str, parameter: Tens
     kind: Kind = "other"
     reason = ""
     last = name.rpartition(".")[2]
-    if isinstance(owner, nn.Linear):
+    fused = model.config.model_type in _FUSED and name.endswith(".out_proj.weight")
+    if isinstance(owner, nn.Linear) and (fused or not _multiplies(owner)):
+        kind = "whole"
+    elif isinstance(owner, nn.Linear):
         body = model.base_model is model or name.startswith(f"{model.base_model_prefix}.")
         outside = not body or owner is model.get_output_embeddings()
         kind = ("head" if outside else "linear") if last == "weight" else "bias"
@@ -148,13 +169,24 @@ def _kind(model: "PreTrainedModel", owner: nn.Module, name: str, parameter: Tens
     return kind, reason
 
 
+def _multiplies(owner: nn.Linear) -> bool:
+    """Whether its code returns its product with the input alone, to which PEFT adds the factors'; routers do more."""
+    if type(owner).forward is nn.Linear.forward:
+        return True
+    try:
+        made = owner(torch.empty(1, owner.in_features, dtype=owner.weight.dtype, device=owner.weight.device))
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return isinstance(made, Tensor) and made.shape == (1, owner.out_features)
+
+
 def _looks_up(owner: nn.Embedding) -> bool:
     """Whether it is called with row numbers alone, as PEFT calls it; what is done to the rows may be a scale."""
     return type(owner).forward is nn.Embedding.forward or getattr(owner, "embed_scale", None) is not None
 
 
 def _read(model: "PreTrainedModel", owner: nn.Embedding, name: str) -> bool:
-    """Whether the code of the module around a table takes its weight past its ``forward``, where PEFT's factors act."""
+    """Whether the code of the module around a table takes more of it than its ``forward``, where PEFT's factors act."""
     if owner is _vocabulary(model):
         return False
     above, _, attribute = name.rpartition(".")[0].rpartition(".")
@@ -164,8 +196,9 @@ def _read(model: "PreTrainedModel", owner: nn.Embedding, name: str) -> bool:
         code = "\n".join(getsource(method) for method in methods)
     except OSError:
         return False
-    # its type or place alone is not its value
-    return re.search(rf"\bself\.{re.escape(attribute)}\.weight\b(?!\.(dtype|device|shape|data)\b)", code) is not None
+    # its type or place alone is not its value; its size PEFT's layer does not have
+    taken = rf"\bself\.{re.escape(attribute)}\.(weight\b(?!\.(dtype|device|shape|data)\b)|num_embeddings\b)"
+    return re.search(taken, code) is not None
 
 
 def _unfit(model: "PreTrainedModel", owner: nn.Module) -> str:
@@ -173,13 +206,10 @@ def _unfit(model: "PreTrainedModel", owner: nn.Module) -> str:
     from transformers.pytorch_utils import Conv1D  # noqa: PLC0415
 
     inside = list(owner.modules())
-    kept = owner.state_dict().keys() - {name for name, _ in owner.named_parameters(remove_duplicate=False)}
     matrices = any(isinstance(module, nn.Linear | Conv1D) or "Expert" in type(module).__name__ for module in inside)
     why = ""
     if matrices or _vocabulary(model) in inside:
         why = "its module holds matrices that get factors, so it is not carried whole"
-    elif kept:
-        why = f"its module has buffers ({', '.join(sorted(kept))}), so it is not carried whole"
     elif type(owner).forward is nn.Module.forward or any(isinstance(module, ParametrizationList) for module in inside):
         why = "its module is never called as one"
     return why and f"a parameter of {type(owner).__name__} that LoRA has no factors for, and {why}"

@@ -34,7 +34,9 @@ def unread(models: Models, adapter: AdapterFiles) -> list[str]:
     stored = {PREFIX + key: torch.empty(value.shape, device="meta") for key, value in adapter.tensors.items()}
     try:
         with quiet(), torch.device("meta"):
-            model = get_peft_model(deepcopy(models.model), LoraConfig.from_pretrained(str(adapter.folder)))
+            # some classes make values of their own, wherever they are told to
+            bare = deepcopy(models.model).to(torch.device("meta"))  # pyright: ignore[reportArgumentType]
+            model = get_peft_model(bare, LoraConfig.from_pretrained(str(adapter.folder)))
             found = set_peft_model_state_dict(model, stored, ignore_mismatched_sizes=True)
     except (LorascopeError, MemoryError):
         raise

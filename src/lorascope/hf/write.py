@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .adapter_files import ADAPTER_WEIGHTS, PREFIX
+from .adapter_files import ADAPTER_WEIGHTS, PREFIX, open_adapter
 from .adapter_tensors import Contents, config_of, factor_tensors
 from .card import Row, card, record
 from .checkpoint import ADAPTER_CONFIG
@@ -23,6 +23,7 @@ from .measure import residuals
 from .pairs import Models, Pair
 from .slots import Slot
 from .style import Style
+from .unread import unread
 from .work import MARK, Work
 
 __all__ = ["Written", "write_adapter", "write_files"]
@@ -59,14 +60,19 @@ def write_adapter(
         compared: on what the outputs are; None: they are not.
 
     Raises:
-        CheckpointError: the file does not hold what was put into it.
+        CheckpointError: the file does not hold what was put into it, or PEFT cannot load it.
     """
     ready = work.folder / "adapter"
     shifts = {pair.module: factors.shift for pair, factors in zip(choice.factors, found, strict=True)}
     write_files(ready, models, choice, found, how)
     rows, kept = _read_back(models, choice, found, ready, how.dtype, shifts)
+    ignored = unread(models, open_adapter(str(ready)))
+    if ignored and how.profile == "peft":
+        raise CheckpointError(f"{ignored[0]}; leave what it names out by --exclude")
     if compared is None:
         functional = Functional("not run: not asked for; every matrix was read back")
+    elif ignored:
+        functional = Functional(f"not run: {ignored[0]}")
     else:
         functional = compare(models, ready, compared.batches, compared.described)
     rounding = _rounding(found, rows, how.dtype)
