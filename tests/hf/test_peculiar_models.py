@@ -43,11 +43,20 @@ def test_dense_layers_beside_stacked_experts(rank, tmp_path):
     assert again.functional.error < 1e-3
 
 
-def test_dense_layers_in_vllm(tmp_path):
-    extract(*saved(tmp_path, *both("DeepseekV3", "ForCausalLM")), tmp_path / "out", rank=2, profile="vllm")
+@pytest.mark.parametrize("profile", ["vllm", "llamacpp"])
+def test_dense_layers_in_other_profiles(profile, tmp_path):
+    folders = saved(tmp_path, *both("DeepseekV3", "ForCausalLM", only=lambda name: "layers.0.mlp" in name))
+    found = extract(*folders, tmp_path / "out", rank=64, profile=profile)
+    assert found.functional.error < 1e-3  # as the other runtime loads it
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert "model.layers.0.mlp.gate_proj" in config["target_modules"]
     assert "target_parameters" not in config
+    assert verify(*folders, str(tmp_path / "out")).faults == []
+    assert extract(folders[0], str(tmp_path / "out"), tmp_path / "again", rank=64).functional.error < 1e-3
+    (tmp_path / "out" / "lorascope.json").unlink()
+    [unread, missed] = verify(*folders, str(tmp_path / "out")).faults  # as PEFT does
+    assert "PEFT does not read 6 tensors" in unread
+    assert "PEFT misses" in missed
 
 
 def test_a_router_that_is_no_product_alone(tmp_path):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .adapter_files import PREFIX
+from .loading import mistaken
 from .pairs import Pair
 from .profiles import Profile
 from .style import Style
@@ -111,9 +112,9 @@ def config_of(contents: Contents, model: "PreTrainedModel", how: Style) -> dict[
     """
     rank = how.rank
     names = [name for module in contents.ranks for name in contents.targets(module)]
-    mistaken = {name for name in names if how.profile == "peft" and _mistaken(name, model)}
+    by_parameter = [name for name in names if how.profile == "peft" and mistaken(name, model)]
     mixed = {
-        re.escape(f"{name}.weight" if name in mistaken else name): value
+        re.escape(f"{name}.weight" if name in by_parameter else name): value
         for module, value in contents.ranks.items()
         for name in contents.targets(module)
         if value != rank
@@ -126,7 +127,7 @@ def config_of(contents: Contents, model: "PreTrainedModel", how: Style) -> dict[
         "base_model_name_or_path": how.base_name,
         "r": rank,
         "lora_alpha": rank,
-        "target_modules": [name for name in names if name not in mistaken],
+        "target_modules": [name for name in names if name not in by_parameter],
         "rank_pattern": mixed,
         "alpha_pattern": {} if how.profile == "llamacpp" else dict(mixed),
         "bias": "lora_only" if contents.bias else "none",
@@ -136,26 +137,10 @@ def config_of(contents: Contents, model: "PreTrainedModel", how: Style) -> dict[
     extra: Mapping[str, Any] = {
         "fan_in_fan_out": contents.transposed,
         "modules_to_save": _saved(contents.saved, model, forced),
-        "target_parameters": [f"{name}.weight" for name in names if name in mistaken] + _parameters(contents.experts),
+        "target_parameters": [*(f"{name}.weight" for name in by_parameter), *_parameters(contents.experts)],
         "ensure_weight_tying": bool(contents.tied),
     }
     return config | {key: value for key, value in extra.items() if value}
-
-
-def _mistaken(name: str, model: "PreTrainedModel") -> bool:
-    """Whether PEFT takes a Linear for one of the experts that transformers 5 stacks, because its name ends like theirs.
-
-    Dense layers and shared experts of many mixtures are named so. Asked for by its parameter, it is left alone.
-    """
-    from peft import LoraConfig  # noqa: PLC0415
-    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers  # noqa: PLC0415
-
-    config = LoraConfig(target_modules=[name])
-    try:
-        convert_peft_config_for_transformers(config, model, None)
-    except ValueError:  # it wants the rest of the fused matrix too
-        return True
-    return name not in (config.target_modules or ())
 
 
 def _saved(modules: Sequence[str], model: "PreTrainedModel", forced: tuple[str, ...]) -> list[str]:

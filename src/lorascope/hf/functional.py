@@ -12,7 +12,9 @@ from ..errors import CheckpointError
 from .checkpoint import Checkpoint
 from .configuration import configuration
 from .cotangents import output_of
+from .loading import config_for, written_for
 from .pairs import Models
+from .profiles import Profile
 from .quiet import quiet
 
 if TYPE_CHECKING:
@@ -70,7 +72,9 @@ class Compared:
     described: str = "random inputs"
 
 
-def compare(models: Models, adapter: Path, inputs: Sequence[Inputs] | None, described: str) -> Functional:
+def compare(
+    models: Models, adapter: Path, inputs: Sequence[Inputs] | None, described: str, profile: Profile
+) -> Functional:
     """Load the tuned model, then the adapted base; compare what they put out.
 
     Args:
@@ -78,6 +82,7 @@ def compare(models: Models, adapter: Path, inputs: Sequence[Inputs] | None, desc
         adapter: the adapter's folder.
         inputs: batches; None: a few random ones.
         described: what they are, in words.
+        profile: who the adapter was written for.
 
     Cost: one forward pass of each model a batch.
     """
@@ -100,7 +105,7 @@ def compare(models: Models, adapter: Path, inputs: Sequence[Inputs] | None, desc
             return Functional(f"not run: a {type(models.model).__name__} has no logits and no last hidden state")
         base = load_base(models)
         before = outputs(base, batches)
-        got = outputs(adapted(base, adapter), batches)
+        got = outputs(adapted(base, adapter, profile), batches)
     assert before is not None
     assert got is not None
     # one output alone is no distribution
@@ -118,14 +123,14 @@ def load_full(models: Models) -> "PreTrainedModel":
     """The tuned model in float32."""
     if isinstance(models.tuned, Checkpoint):
         return type(models.model).from_pretrained(models.tuned.folder, dtype=torch.float32).eval()
-    return adapted(load_base(models), models.tuned.folder)
+    return adapted(load_base(models), models.tuned.folder, written_for(models.tuned.folder))
 
 
-def adapted(base: "PreTrainedModel", adapter: Path) -> Any:  # noqa: ANN401
-    """The base with an adapter on it, as PEFT loads it."""
+def adapted(base: "PreTrainedModel", adapter: Path, profile: Profile = "peft") -> Any:  # noqa: ANN401
+    """The base with an adapter on it, as PEFT loads it; one for another runtime, as that does."""
     from peft import PeftModel  # noqa: PLC0415
 
-    return PeftModel.from_pretrained(base, str(adapter)).eval()
+    return PeftModel.from_pretrained(base, str(adapter), config=config_for(adapter, base, profile)).eval()
 
 
 def load_base(models: Models) -> "PreTrainedModel":

@@ -6,7 +6,9 @@ import torch
 
 from ..errors import LorascopeError
 from .adapter_files import PREFIX, AdapterFiles
+from .loading import config_for
 from .pairs import Models
+from .profiles import Profile
 from .quiet import quiet
 
 __all__ = ["CANNOT", "unread"]
@@ -15,7 +17,7 @@ CANNOT = "PEFT cannot load it"
 _SHOWN = 200  # characters of what PEFT says
 
 
-def unread(models: Models, adapter: AdapterFiles) -> list[str]:
+def unread(models: Models, adapter: AdapterFiles, profile: Profile) -> list[str]:
     """Tensors that the configuration does not ask for, and those it asks for that are not there.
 
     PEFT passes over both in silence: the adapted model is then another than the file's tensors say.
@@ -23,20 +25,21 @@ def unread(models: Models, adapter: AdapterFiles) -> list[str]:
     Args:
         models: base and tuned.
         adapter: of the base.
+        profile: who it was written for.
 
     Returns:
         A sentence for each kind of fault; none where the configuration and the tensors fit.
 
     Cost O(tensors): PEFT loads tensors without values into a model without values.
     """
-    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict  # noqa: PLC0415
+    from peft import get_peft_model, set_peft_model_state_dict  # noqa: PLC0415
 
     stored = {PREFIX + key: torch.empty(value.shape, device="meta") for key, value in adapter.tensors.items()}
     try:
         with quiet(), torch.device("meta"):
             # some classes make values of their own, wherever they are told to
             bare = deepcopy(models.model).to(torch.device("meta"))  # pyright: ignore[reportArgumentType]
-            model = get_peft_model(bare, LoraConfig.from_pretrained(str(adapter.folder)))
+            model = get_peft_model(bare, config_for(adapter.folder, bare, profile))
             found = set_peft_model_state_dict(model, stored, ignore_mismatched_sizes=True)
     except (LorascopeError, MemoryError):
         raise

@@ -13,6 +13,7 @@ from ..errors import CheckpointError
 from .adapter_files import open_adapter
 from .configuration import differing
 from .functional import Functional, compare
+from .loading import written_for
 from .measure import residuals
 from .pairs import open_models
 from .texts import texts_for
@@ -132,11 +133,11 @@ def verify(
     if progress is not None:
         progress(0.6, "outputs")
     described = "random inputs" if texts is None else f"{texts.name}"
-    ignored = unread(models, files)
+    ignored = unread(models, files, written_for(folder))
     if any(fault.startswith(CANNOT) for fault in ignored):
         functional = Functional("not run: PEFT cannot load the adapter")
     else:
-        functional = compare(models, folder, batches, described)
+        functional = compare(models, folder, batches, described, written_for(folder))
     norm = math.hypot(*(row.norm for row in rows))
     error = math.hypot(*(row.residual for row in rows)) / norm if norm else 0.0
     missing = [name for name in (MARK, "README.md") if not (folder / name).is_file()]

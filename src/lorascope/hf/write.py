@@ -66,7 +66,7 @@ def write_adapter(
     shifts = {pair.module: factors.shift for pair, factors in zip(choice.factors, found, strict=True)}
     write_files(ready, models, choice, found, how)
     rows, kept = _read_back(models, choice, found, ready, how.dtype, shifts)
-    ignored = unread(models, open_adapter(str(ready)))
+    ignored = unread(models, open_adapter(str(ready)), how.profile)
     if ignored and how.profile == "peft":
         raise CheckpointError(f"{ignored[0]}; leave what it names out by --exclude")
     if compared is None:
@@ -74,7 +74,7 @@ def write_adapter(
     elif ignored:
         functional = Functional(f"not run: {ignored[0]}")
     else:
-        functional = compare(models, ready, compared.batches, compared.described)
+        functional = compare(models, ready, compared.batches, compared.described, how.profile)
     rounding = _rounding(found, rows, how.dtype)
     how = replace(how, told=(*how.told, rounding)) if rounding else how
     told = record(rows, kept, choice.left_out, functional, how)
