@@ -28,9 +28,23 @@ def test_planted_coefficients_are_found():
     wanted = responses @ truth + 0.05 * drawn(300, 1, 1)[:, 0]
     found = ridge_by_folds(responses, wanted, torch.arange(300))
     assert torch.allclose(found, truth, atol=0.05)
-    scaled = responses * torch.tensor([1.0, 10.0, 1e-3, 1.0, 1.0], dtype=torch.float64)
-    again = ridge_by_folds(scaled, wanted, torch.arange(300))
-    assert torch.allclose(again * scaled[0] / responses[0], found, atol=1e-9)  # units do not matter
+    again = ridge_by_folds(1e6 * responses, wanted, torch.arange(300))
+    assert torch.allclose(1e6 * again, found, atol=1e-9)  # a unit of all does not matter
+
+
+def test_a_column_that_hardly_any_text_uses_gets_hardly_anything():
+    responses, wanted = drawn(300, 5), drawn(300, 1, 1)[:, 0]
+    wanted = wanted + responses @ torch.tensor([1.0, -2.0, 0.0, 0.5, 3.0], dtype=torch.float64)
+    responses[:, 2] = 1e-6 * wanted + 1e-6 * responses[:, 2]
+    found = ridge_by_folds(responses, wanted, torch.arange(300))
+    assert abs(float(found[2])) < 1e-3
+    assert torch.allclose(found[[1, 4]], torch.tensor([-2.0, 3.0], dtype=torch.float64), atol=0.3)
+
+
+@pytest.mark.parametrize("texts", [0, 1, 9])
+def test_too_few_texts_fit_nothing(texts):
+    found = ridge_by_folds(drawn(4 * texts, 3), drawn(4 * texts, 1, 1)[:, 0], torch.arange(texts).repeat(4))
+    assert torch.equal(found, torch.zeros(3).double())
 
 
 def test_noise_gets_nothing():

@@ -95,8 +95,8 @@ def test_two_outputs_are_weighed_too(tmp_path):
 
 def test_inputs_that_a_model_does_not_take_are_told(tmp_path):
     found = extract(*saved(tmp_path, *both("Bert", "ForMultipleChoice")), tmp_path / "out", rank=2)
-    assert found.functional.inputs.startswith("not run: a BertForMultipleChoice does not take random inputs: shape")
-    assert "Not run: a BertForMultipleChoice does not" in (tmp_path / "out" / "README.md").read_text()
+    assert found.functional.inputs.startswith("not run on random inputs: a BertForMultipleChoice must take")
+    assert "Not run on random inputs: a BertForMultipleChoice must" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_values_that_a_class_makes_itself(tmp_path):

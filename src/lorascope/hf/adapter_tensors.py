@@ -119,8 +119,8 @@ def config_of(contents: Contents, model: "PreTrainedModel", how: Style) -> dict[
         for name in contents.targets(module)
         if value != rank
     }
-    task = task_of(model)
-    forced = forced_heads(model, how.profile)
+    task = task_of(model) if how.task else None
+    forced = forced_heads(model, how.profile) if how.task else ()
     config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": None if task in _FORCED and not forced else task,

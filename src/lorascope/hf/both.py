@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .adapter_files import PREFIX
 from .choose import Choice
-from .cotangents import Output, output_of
+from .cotangents import Output, output_of, run
 from .functional import adapted, load_base, load_full, mean_kl
 from .pairs import Models
 from .passes import Inputs
@@ -81,6 +81,12 @@ class Both:
             error = torch.linalg.vector_norm(got_hidden - hidden) / torch.linalg.vector_norm(hidden)
         return divergence, error
 
+    @property
+    def measure(self) -> str:
+        """What ``divergence`` is of these models, in words."""
+        output = self.wanted(0)[0]
+        return "KL" if output.logits and output.value.shape[-1] > 1 else "halved squared error"
+
     def divergence(self) -> float:
         """Mean over all batches, each weighing as many texts as it has."""
         total, texts = 0.0, 0
@@ -108,7 +114,7 @@ def load_both(models: Models, choice: Choice, adapter: Path, batches: Sequence[I
     for model in (teacher, student):
         model.requires_grad_(requires_grad=False)
     moved = [{name: value.to(device) for name, value in batch.items()} for batch in batches]
-    parameters = dict(student.named_parameters())
+    parameters = dict(student.named_parameters(remove_duplicate=False))  # a head may share its bias with another module
     biases = {pair.module: parameters[f"{PREFIX}{pair.module}.base_layer.bias"] for pair in choice.biases}
     return Both(teacher, student, moved, dict(_factors(parameters, choice)), biases)
 
@@ -125,7 +131,7 @@ def _factors(parameters: dict[str, Tensor], choice: Choice) -> Iterator[tuple[st
 
 def read(model: Any, batch: Inputs) -> tuple[Output, Tensor | None]:  # noqa: ANN401
     """What it puts out; and beside logits the last hidden states at the positions that count, where it tells them."""
-    made = model(**batch, output_hidden_states=True)
+    made = run(model, {**batch, "output_hidden_states": True})
     output = output_of(made, batch)
     states = made.get("hidden_states") or made.get("decoder_hidden_states")
     last = states[-1] if output.logits and states else None

@@ -1,5 +1,6 @@
 """Directions in a model's output whose squares add up to its Fisher information."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,9 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..shapes import Float
 
-__all__ = ["Output", "cotangents", "output_of"]
+__all__ = ["Output", "cotangents", "output_of", "run"]
 
+_SHOWN = 200  # characters of what transformers says
 EXACT = 8
 """Classes up to which the information is summed exactly, one direction less than classes; beyond, one is drawn."""
 
@@ -34,6 +36,22 @@ class Output:
         """The positions that count, (rows, classes)."""
         kept = self.value if self.mask is None else self.value[self.mask]
         return kept.reshape(-1, kept.shape[-1])
+
+
+def run(model: Any, batch: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """A forward pass.
+
+    Raises:
+        CheckpointError: the model does not take such inputs.
+    """
+    try:
+        return model(**batch)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:  # of transformers' own code
+        why = " ".join(str(error).split())[:_SHOWN].rstrip(".")
+        raise CheckpointError(
+            f"a {type(model).__name__} must take these inputs, but says: {why}; mend its configuration or "
+            f"that of its tokenizer"
+        ) from None
 
 
 def output_of(made: Any, batch: dict[str, Tensor]) -> Output:  # noqa: ANN401

@@ -19,6 +19,10 @@ __all__ = ["Fitted", "fit_gains", "ridge_by_folds"]
 FOLDS = 5
 STEPS = 2
 """Gauss-Newton steps at most."""
+LEAST = 0.3
+"""Size up to which a column is scaled up, in root mean squares of all columns."""
+BOUND = 1.0
+"""Largest change of a gain in a step: no direction is turned round."""
 _SHRINKAGES = tuple(10.0 ** (power / 2) for power in range(-6, 5))
 
 
@@ -48,7 +52,8 @@ def fit_gains(
     What truncation leaves out of the matrices points the same way in the outputs, so it adds up. With the student's
     outputs ``z`` and their gradients ``g`` along a random direction ``u`` of the Fisher metric, gains ``1 + d`` solve
     ``min_d sum (u^T (z' - z) - sum_k d_k g^T b_k a_k^T x)^2 + shrinkage |d|^2`` over the texts: Gauss and Newton's step
-    for the divergence. The shrinkage is chosen on texts left out. A step is taken only where the divergence falls.
+    for the divergence. The shrinkage is chosen on texts left out, and ``|d_k| <= 1``: other texts than these use other
+    directions. A step is taken only where the divergence falls.
 
     Args:
         both: the models; the student changes with the factors.
@@ -68,10 +73,10 @@ def fit_gains(
     for step in range(STEPS):
         responses, wanted, texts = _responses(both, choice, made, means, lambda share, step=step: (
             progress and progress((step + share) / STEPS, "gains of directions")))  # fmt: skip
-        changes = ridge_by_folds(responses, wanted, texts).split([factors.rank for factors in made])
+        changes = ridge_by_folds(responses, wanted, texts).clamp(-BOUND, BOUND)
         tried = [
             replace(factors, B=factors.B * (1 + change).float()) if name in both.factors else factors
-            for name, factors, change in zip(names, made, changes, strict=True)
+            for name, factors, change in zip(names, made, changes.split([f.rank for f in made]), strict=True)
         ]
         _put(both, choice, made, tried, means)
         after = both.divergence()
@@ -85,10 +90,11 @@ def fit_gains(
 def ridge_by_folds(
     responses: Float[Tensor, "rows k"], wanted: Float[Tensor, " rows"], texts: Tensor
 ) -> Float[Tensor, " k"]:
-    """Coefficients of a ridge regression on columns of one size, its shrinkage found on texts left out.
+    """Coefficients of a ridge regression on columns of like size, its shrinkage found on texts left out.
 
-    Of all shrinkages within one standard error of the best the largest is taken; if no coefficients at all do as well,
-    they are 0.
+    A column much smaller than most is not scaled up to them: what hardly any text uses would get any coefficient. Of
+    all shrinkages within one standard error of the best the largest is taken; if no coefficients at all do as well, or
+    there are too few texts to tell, they are 0.
 
     Args:
         responses: a row each text and direction.
@@ -98,9 +104,12 @@ def ridge_by_folds(
     Source: Hoerl & Kennard 1970; the rule of one standard error is Breiman et al.'s (1984). Cost
     O(rows k min(rows, k)).
     """
-    size = responses.square().mean(dim=0).sqrt()
-    scaled = responses / torch.where(size > 0, size, 1.0)
+    squares = responses.square().mean(dim=0)
+    size = squares.sqrt().clamp(min=LEAST * float(squares.mean().sqrt()))
     fold = texts % FOLDS
+    if len(texts.unique()) < 2 * FOLDS or not size.any():
+        return torch.zeros_like(size)
+    scaled = responses / size
     errors = torch.stack([
         torch.cat([
             (wanted[fold == left] - scaled[fold == left] @ coefficients).square()
@@ -113,7 +122,7 @@ def ridge_by_folds(
     best = int(means.argmin())
     allowed = means[best] + errors[best].std() / len(wanted) ** 0.5
     chosen = int((means <= allowed).nonzero()[-1])
-    return _ridge(scaled, wanted, (*_SHRINKAGES, None)[chosen]) / torch.where(size > 0, size, 1.0)
+    return _ridge(scaled, wanted, (*_SHRINKAGES, None)[chosen]) / size
 
 
 def _ridge(columns: Tensor, wanted: Tensor, shrinkage: float | None) -> Tensor:

@@ -48,6 +48,8 @@ def joined(
     if note.is_file():
         kept = [work.load(index, "joined") for index in range(len(found))]
         return [factors for factors in kept if factors is not None], note.read_text()
+    if not any(factors.rank for factors in found):
+        return list(found), "There are no factors that could be fitted to the texts."
     room = lacking(models, 2, device)
     if room and steps:
         raise SpecError(f"--refine needs {room}; leave it out, or name a --device that has the room")
@@ -55,13 +57,16 @@ def joined(
         return list(found), f"Gains were not fitted: {room}."
     start = work.folder / "start"
     largest = max((factors.rank for factors in found), default=1)
-    write_files(start, models, choice, found, Style("peft", torch.float32, "start", max(largest, 1)))
+    # whatever the profile makes of heads, here they are what the choice says
+    style = Style("peft", torch.float32, "start", max(largest, 1), task=False)
+    write_files(start, models, choice, found, style)
     both = load_both(models, choice, start, batches, device)
     means = [calibration.mean(pair) for pair in choice.factors]
     part = 0.2 if steps else 1.0
     fitted = fit_gains(both, choice, found, means, lambda share, what: progress(part * share, what))
     made = fitted.factors
-    told = f"Gains fitted to all directions together took their KL from {fitted.before:.4g} to {fitted.after:.4g}."
+    told = f"Gains fitted to all directions together took their {both.measure} from {fitted.before:.4g} to "
+    told += f"{fitted.after:.4g}."
     if steps:
         trained = refine(both, choice, made, steps, lambda share, what: progress(0.2 + 0.8 * share, what))
         after = both.divergence()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .cotangents import cotangents, output_of
+from .cotangents import cotangents, output_of, run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -86,7 +86,7 @@ def run_back(
     with ExitStack() as hooks, torch.enable_grad():
         for name in names:
             hooks.callback(model.get_submodule(name).register_forward_hook(hook(name)).remove)
-        output = output_of(model(**batch), batch)
+        output = output_of(run(model, batch), batch)
         directions = cotangents(output, generator) if output.value.requires_grad else []
         for number, direction in enumerate(directions):
             output.value.backward(direction, retain_graph=number + 1 < len(directions))

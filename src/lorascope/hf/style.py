@@ -19,6 +19,7 @@ class Style:
         base_name: what the adapter says its base is.
         rank: the largest.
         told: how the factors were found, and what of the configurations differs, a sentence each, for the card.
+        task: the configuration names the model's task, for which PEFT takes heads whole.
     """
 
     profile: Profile
@@ -26,3 +27,4 @@ class Style:
     base_name: str
     rank: int
     told: tuple[str, ...] = ()
+    task: bool = True

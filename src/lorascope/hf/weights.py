@@ -119,8 +119,14 @@ def _root(moment: Tensor, damping: float) -> Tensor:
         top = float(moment.max()) if len(moment) else 0.0
         return (moment + _floor(damping * top)).sqrt()
     damped = moment.clone()
-    damped.diagonal().add_(_floor(damping * math.sqrt(_largest(moment))))
-    return torch.linalg.cholesky(damped)
+    added = _floor(damping * math.sqrt(_largest(moment)))
+    damped.diagonal().add_(added)
+    root, failed = torch.linalg.cholesky_ex(damped)
+    while failed:  # what is left of inputs that hardly vary once their mean is taken off may be rounding
+        damped.diagonal().add_(9 * added)
+        added *= 10
+        root, failed = torch.linalg.cholesky_ex(damped)
+    return root
 
 
 def _floor(value: float) -> float:
@@ -130,7 +136,8 @@ def _floor(value: float) -> float:
 
 def _largest(root: Tensor) -> float:
     """Largest eigenvalue of ``R R^T`` by the power method, from below."""
-    vector = torch.linalg.vector_norm(root, dim=1)
+    # of no symmetry: the gradients of two classes, say, are opposite
+    vector = torch.randn(len(root), generator=torch.Generator().manual_seed(0), dtype=root.dtype).to(root)
     for _ in range(_STEPS):
         size = torch.linalg.vector_norm(vector)
         if size == 0:
