@@ -112,13 +112,13 @@ def test_places_that_cannot_be(made, tmp_path, monkeypatch):
 
 def ask_again(out, count):
     for _ in range(count):
-        work = open_work(out, {"rank": 4})
+        work = open_work(out, {"rank": 4}, alone=False)
         if not (work.folder / "matrix-00000.safetensors").is_file():
             os._exit(1)
     os._exit(0)
 
 
-def test_processes_that_ask_the_same_keep_what_is_there(tmp_path):
+def test_processes_of_one_run_keep_what_is_there(tmp_path):
     out = tmp_path / "out"
     work = open_work(out, {"rank": 4})
     work.save(0, Factors(torch.ones(1, 3), torch.ones(2, 1), 1.0, 0.5, 0.1, torch.ones(1), 1.5, True, None))
@@ -131,6 +131,7 @@ def test_processes_that_ask_the_same_keep_what_is_there(tmp_path):
         process.join()
     assert [process.exitcode for process in running] == [0, 0, 0]
     assert (work.folder / "state.json").stat().st_mtime_ns == when
+    work.close()
 
 
 @pytest.mark.parametrize("case", ["gpt2", "roberta"])

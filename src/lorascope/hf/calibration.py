@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, SpecError
@@ -16,6 +15,7 @@ from .memory import lacking
 from .moments import Moments, measure_moments, moment_bytes
 from .pairs import Models, Pair
 from .quiet import quiet
+from .saving import save_tensors
 from .weights import Weights, weights_of
 
 __all__ = ["BATCH", "Calibration", "calibrate"]
@@ -87,7 +87,7 @@ def calibrate(
 
     Raises:
         CheckpointError: a model that does not take texts.
-        SpecError: the model does not fit into the memory.
+        SpecError: the model does not fit into the memory, or its moments onto the disk.
 
     Cost: the tuned model in float32 and its activations on a batch of 32 texts; a forward and a backward pass a round.
     """
@@ -146,10 +146,7 @@ def _path(folder: Path, pair: Pair) -> Path:
 
 
 def _save(path: Path, moments: Moments) -> None:
-    """Whole or absent."""
     tensors = {"left": moments.left.cpu(), "right": moments.right.cpu()}
     if moments.mean is not None:
         tensors["mean"] = moments.mean.cpu()
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata={"rows": moments.rows.hex()})
-    part.replace(path)
+    save_tensors(path, tensors, {"rows": moments.rows.hex()})

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._version import __version__
 from ..errors import LorascopeError, SpecError
 from .adapter_files import AdapterFiles
 from .budget import Budget, sides
@@ -138,15 +139,7 @@ def extract(
     choice = choose(models, profile, modules, exclude, all_biases=calibration is not None)
     kind = dtype_of(dtype, _commonest([*choice.factors, *choice.values, *choice.biases]))
     budget.uniform(choice.factors)  # raises where not even rank 1 fits
-    asked = {
-        "base": _state(models.base),
-        "tuned": _state(models.tuned),
-        "budget": asdict(budget),
-        "profile": profile,
-        "calibration": None if calibration is None else _digest(calibration),
-        "refine": refine_steps,
-        "matrices": [pair.name for pair in choice.factors],
-    }
+    asked = _asked(models, choice, budget, profile, batches, refine_steps)
     with _work(out, asked, inputs, dry_run) as work:
         where = Where(work, device, executor)
         found, notes, compared = _found(models, choice, budget, profile, where, batches, refine_steps, told)
@@ -167,7 +160,10 @@ def _silent(_share: float, _what: str) -> None:
 
 @contextmanager
 def _work(out: Path, asked: Mapping[str, Any], inputs: Sequence[Path], dry_run: bool) -> Generator[Work]:
-    """The folder of the work; it goes away with a dry run, and where a mistake shows before anything is saved."""
+    """The folder of the work, for this run alone.
+
+    It goes away with a dry run, and where a mistake shows before anything is saved; else a mistake says that it stays.
+    """
     if dry_run:
         with TemporaryDirectory() as name:
             yield Work(Path(name))
@@ -175,10 +171,33 @@ def _work(out: Path, asked: Mapping[str, Any], inputs: Sequence[Path], dry_run: 
     work = open_work(out, asked, inputs=inputs)
     try:
         yield work
-    except LorascopeError:
-        if not work.begun:
+    except LorascopeError as error:
+        if work.begun:
+            error.args = (f"{error}; what is done is kept in {work.folder}, where the same command goes on",)
+        else:
             work.discard()
         raise
+    finally:
+        work.close()
+
+
+def _asked(
+    models: Models, choice: Choice, budget: Budget, profile: Profile,
+    batches: list[dict[str, Tensor]] | None, steps: int,
+) -> Mapping[str, Any]:  # fmt: skip
+    """Everything that decides what is kept of the work."""
+    return {
+        "lorascope": __version__,
+        "base": _state(models.base),
+        "tuned": _state(models.tuned),
+        "budget": asdict(budget),
+        "profile": profile,
+        "tokens": None if batches is None else _digest(batches),
+        "refine": steps,
+        "factors": [pair.name for pair in choice.factors],
+        "values": [pair.name for pair in choice.values],
+        "biases": [pair.name for pair in choice.biases],
+    }
 
 
 def _found(
@@ -272,7 +291,8 @@ def _commonest(pairs: list[Pair]) -> torch.dtype:
 def _state(checkpoint: Checkpoint | AdapterFiles) -> Mapping[str, Any]:
     """What tells one set of files from another."""
     files = sorted({stored.file for stored in checkpoint.tensors.values()})
-    return {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
+    sizes = {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
+    return {"files": sizes, "config": checkpoint.config}
 
 
 def _base_name(models: Models) -> str:
@@ -281,5 +301,11 @@ def _base_name(models: Models) -> str:
     return name if not Path(name).expanduser().is_dir() else models.base.folder.resolve().name
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+def _digest(batches: list[dict[str, Tensor]]) -> str:
+    """Of the tokens: they tell one file of texts from another, and one tokenizer."""
+    found = hashlib.sha256()
+    for batch in batches:
+        for name, tokens in sorted(batch.items()):
+            found.update(f"{name} {list(tokens.shape)}".encode())
+            found.update(tokens.numpy().tobytes())
+    return found.hexdigest()

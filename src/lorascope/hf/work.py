@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from ..errors import SpecError
 from .factors import Factors
+from .lock import Lock, take
+from .saving import save_tensors
 
 __all__ = ["MARK", "Where", "Work", "check_out", "open_work", "publish"]
 
@@ -33,10 +34,12 @@ class Work:
     Attributes:
         folder: the folder.
         made: folders above it that were made for it, the innermost first.
+        lock: keeps other runs out of it; None where nobody else comes.
     """
 
     folder: Path
     made: tuple[Path, ...] = ()
+    lock: Lock | None = None
 
     @property
     def begun(self) -> bool:
@@ -46,9 +49,15 @@ class Work:
     def discard(self) -> None:
         """Remove the folder, and those that were made for it as far as they are empty."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()
         with suppress(OSError):
             for folder in self.made:
                 folder.rmdir()
+
+    def close(self) -> None:
+        """Let other runs in; what was saved stays."""
+        if self.lock is not None:
+            self.lock.release()
 
     def path(self, index: int, stage: str = "matrix") -> Path:
         return self.folder / f"{stage}-{index:05d}.safetensors"
@@ -65,14 +74,16 @@ class Work:
         return Factors(A, B, norm, residual, floor, values, total, told["weighted"] == "True", tensors.get("shift"))
 
     def save(self, index: int, factors: Factors, stage: str = "matrix") -> None:
-        """Whole or absent."""
+        """Whole or absent.
+
+        Raises:
+            SpecError: no room is left.
+        """
         told = {key: float(getattr(factors, key)).hex() for key in _NUMBERS} | {"weighted": str(factors.weighted)}
         tensors = {"A": factors.A.contiguous(), "B": factors.B.contiguous(), "values": factors.values.contiguous()}
         if factors.shift is not None:
             tensors["shift"] = factors.shift.contiguous()
-        part = self.path(index, stage).with_suffix(".part")
-        save_file(tensors, part, metadata=told)
-        part.replace(self.path(index, stage))
+        save_tensors(self.path(index, stage), tensors, told)
 
 
 @dataclass(frozen=True)
@@ -119,40 +130,63 @@ def check_out(out: Path, inputs: Sequence[Path] = ()) -> None:
         raise SpecError(f"--out must be a folder, got {out} ({error.strerror}); name another folder") from None
 
 
-def open_work(out: Path, asked: Mapping[str, Any], *, inputs: Sequence[Path] = ()) -> Work:
+def open_work(out: Path, asked: Mapping[str, Any], *, inputs: Sequence[Path] = (), alone: bool = True) -> Work:
     """The folder of the work on an output; what an earlier run with the same question did there is kept.
 
-    Processes that ask the same question may call it at the same time.
+    Until the work is closed, discarded or published, or the process ends, no other run gets it.
 
     Args:
         out: where the adapter will be.
         asked: everything that decides the result.
         inputs: folders that are read, which the output must neither be nor hold.
+        alone: keep other runs out; False for the further processes of one run, whose first one does.
 
     Raises:
-        SpecError: the output is something else, or nothing can be written beside it.
+        SpecError: the output is something else, another run is at work on it, or nothing can be written beside it.
     """
     check_out(out, inputs)
     folder = out.parent / f".{out.name}.lorascope-work"
-    state = json.dumps(asked, sort_keys=True)
     try:
         made = tuple(parent for parent in folder.parents if not parent.exists())
-        folder.mkdir(parents=True, exist_ok=True)
-        found = _read(folder / _STATE)
-        if found and found != state:
-            # its state last: cut off here, the next run goes on clearing
-            for file in folder.iterdir():
-                if file.is_dir():
-                    shutil.rmtree(file)
-                elif file.name != _STATE:
-                    file.unlink(missing_ok=True)
-        if found != state:
-            part = folder / f"{_STATE}.{os.getpid()}.part"
-            part.write_text(state)
-            part.replace(folder / _STATE)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # beside the folder: it must outlive the folder's removal
+        lock = take(out.parent / f".{out.name}.lorascope-lock") if alone else None
+        work = Work(folder, made, lock)
+        try:
+            _prepare(work, json.dumps(asked, sort_keys=True))
+        except BaseException:
+            work.close()
+            raise
+    except BlockingIOError:
+        raise SpecError(
+            f"--out must be of one run at a time, but another is at work on {out}; wait until it has ended, or name "
+            f"another --out"
+        ) from None
     except OSError as error:
         raise SpecError(f"cannot write to {folder} ({error.strerror}); make room there or name another --out") from None
-    return Work(folder, made)
+    return work
+
+
+def _prepare(work: Work, state: str) -> None:
+    """Make the folder, and clear away what answers another question."""
+    folder = work.folder
+    folder.mkdir(exist_ok=True)
+    if work.lock is not None:
+        # files that a killed run had not finished, safetensors' own among them
+        for file in (*folder.glob("*.part"), *folder.glob(".tmp*")):
+            file.unlink(missing_ok=True)
+    found = _read(folder / _STATE)
+    if found and found != state:
+        # its state last: cut off here, the next run goes on clearing
+        for file in folder.iterdir():
+            if file.is_dir():
+                shutil.rmtree(file)
+            elif file.name != _STATE:
+                file.unlink(missing_ok=True)
+    if found != state:
+        part = folder / f"{_STATE}.{os.getpid()}.part"
+        part.write_text(state)
+        part.replace(folder / _STATE)
 
 
 def publish(work: Work, ready: Path, out: Path) -> None:
@@ -161,11 +195,11 @@ def publish(work: Work, ready: Path, out: Path) -> None:
     Raises:
         SpecError: it cannot be put there; the work stays.
     """
-    for file in ready.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
     try:
+        for file in ready.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
         if out.exists():
             old = work.folder / "replaced"
             shutil.rmtree(old, ignore_errors=True)
@@ -174,6 +208,7 @@ def publish(work: Work, ready: Path, out: Path) -> None:
     except OSError as error:
         raise SpecError(f"cannot put {ready} at {out} ({error.strerror}); make way there, and run it again") from None
     shutil.rmtree(work.folder)
+    work.close()
 
 
 def _may_replace(out: Path) -> bool:

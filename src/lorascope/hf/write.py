@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -21,6 +20,7 @@ from .factors import Factors
 from .functional import Compared, Functional, compare
 from .measure import residuals
 from .pairs import Models, Pair
+from .saving import save_tensors, saving
 from .slots import Slot
 from .style import Style
 from .unread import unread
@@ -61,6 +61,7 @@ def write_adapter(
 
     Raises:
         CheckpointError: the file does not hold what was put into it, or PEFT cannot load it.
+        SpecError: no room is left.
     """
     ready = work.folder / "adapter"
     shifts = {pair.module: factors.shift for pair, factors in zip(choice.factors, found, strict=True)}
@@ -78,20 +79,27 @@ def write_adapter(
     rounding = _rounding(found, rows, how.dtype)
     how = replace(how, told=(*how.told, rounding)) if rounding else how
     told = record(rows, kept, choice.left_out, functional, how)
-    (ready / MARK).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
-    (ready / "README.md").write_text(card(models, rows, kept, choice.left_out, functional, how))
-    (ready / ADAPTER_WEIGHTS).chmod((ready / MARK).stat().st_mode)  # safetensors keeps it to its owner
+    words = card(models, rows, kept, choice.left_out, functional, how)
+    with saving(ready):
+        (ready / MARK).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
+        (ready / "README.md").write_text(words)
+        (ready / ADAPTER_WEIGHTS).chmod((ready / MARK).stat().st_mode)  # safetensors keeps it to its owner
     return Written(ready, rows, functional, how)
 
 
 def write_files(folder: Path, models: Models, choice: Choice, found: Sequence[Factors], how: Style) -> None:
-    """The two files that a loader reads, in a folder made anew."""
+    """The two files that a loader reads, in a folder made anew.
+
+    Raises:
+        SpecError: no room is left.
+    """
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     tensors, contents = _tensors(choice, found, how)
-    save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     config = config_of(contents, models.model, how)
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    with saving(folder):
+        folder.mkdir()
+        save_tensors(folder / ADAPTER_WEIGHTS, tensors, {"format": "pt"})
+        (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _tensors(choice: Choice, found: Sequence[Factors], how: Style) -> tuple[dict[str, Tensor], Contents]:

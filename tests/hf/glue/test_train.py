@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lorascope.hf.glue.base import open_base
 from lorascope.hf.glue.model import build
 from lorascope.hf.glue.search import best_rate
 from lorascope.hf.quiet import quiet
+from lorascope.hf.work import open_work
 from lorascope.records import read
 
 pytestmark = pytest.mark.hf
@@ -266,6 +268,17 @@ def test_the_model_itself_is_no_output(base, data, tmp_path):
         with pytest.raises(SpecError, match="--out must not be or hold what is read"):
             run_task("mnli", str(folder), out, data, replace(SETTINGS, steps=1))
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_another_run_at_work_is_left_alone(base, data, tmp_path):
+    out, run = tmp_path / "out", ("mnli", base, tmp_path / "out", data, replace(SETTINGS, steps=1, patience=0))
+    with closing(open_work(out, {"rank": 4})) as work:
+        (work.folder / "steps").mkdir()
+        with pytest.raises(SpecError, match="another is at work on"):
+            run_task(*run)
+        assert (work.folder / "steps").is_dir()
+    run_task(*run)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_weights_that_are_not_finite(base, data, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def run_task(
 
     Raises:
         CheckpointError: a model that cannot be used, or a tokenizer that does not fit it.
-        SpecError: settings, rows or an output folder that cannot be used.
+        SpecError: settings, rows or an output folder that cannot be used, or that another run is at work on.
         MissingExtraError: transformers or peft is not installed.
     """
     check_settings(settings)
@@ -87,23 +88,24 @@ def run_task(
 
     state = PartialState(cpu=device == "cpu")
     with state.main_process_first():
-        work = open_work(out, spec, inputs=[base.folder])
+        work = open_work(out, spec, inputs=[base.folder], alone=state.is_main_process)
     body = work.folder / _BODY
-    try:
-        found = train(
-            *(base, chosen, rows, settings, work.folder / "steps"),
-            device=device,
-            save_body=body if state.is_main_process else None,
-            progress=progress,
-        )
-    except LorascopeError:
-        if state.is_main_process and last_checkpoint(work.folder / "steps") is None:  # nothing to go on from
-            work.discard()
-        raise
-    if state.is_main_process:
-        ready = _saved(found, base, work, out, settings.adapts)
-        _recorded(ready, spec, found, settings)
-        publish(work, ready, out)
+    with closing(work):
+        try:
+            found = train(
+                *(base, chosen, rows, settings, work.folder / "steps"),
+                device=device,
+                save_body=body if state.is_main_process else None,
+                progress=progress,
+            )
+        except LorascopeError:
+            if state.is_main_process and last_checkpoint(work.folder / "steps") is None:  # nothing to go on from
+                work.discard()
+            raise
+        if state.is_main_process:
+            ready = _saved(found, base, work, out, settings.adapts)
+            _recorded(ready, spec, found, settings)
+            publish(work, ready, out)
     state.wait_for_everyone()
     compared = str(out / _BODY) if settings.init == "random" else model
     return Run(found.metrics, chosen.metric, (len(rows.train), len(rows.dev)), found, compared, settings.adapts)
