@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from .adapter_files import AdapterFiles, scale_of
+from .adapter_ties import check_ties
 from .naming import Source
 from .slots import MATRICES, Slot
 from .stored import Stored
@@ -56,9 +57,9 @@ def adapter_updates(adapter: AdapterFiles, slots: Sequence[Slot]) -> dict[str, U
         By the parameters' names.
 
     Raises:
-        CheckpointError: a tensor that fits no parameter.
+        CheckpointError: a tensor that fits no parameter, or modules that share a weight and are changed differently.
 
-    Cost O(tensors).
+    Cost O(tensors), and O(entries) of what is held of shared weights.
     """
     by_name = {name: slot for slot in slots for name in (slot.name, *slot.tied)}
     values: dict[str, Update] = {}
@@ -79,7 +80,7 @@ def adapter_updates(adapter: AdapterFiles, slots: Sequence[Slot]) -> dict[str, U
             faults.append(f"{key} makes a change of shape {list(update.shape)}, {slot.name} has {list(slot.shape)}")
             continue
         kept = values if update.whole else sums
-        # a tied parameter's second name repeats the first one's factors
+        # the other names of a tied parameter repeat this
         if slot.name not in kept or key.startswith(f"{slot.module}."):
             kept[slot.name] = update
     if unknown:
@@ -92,6 +93,7 @@ def adapter_updates(adapter: AdapterFiles, slots: Sequence[Slot]) -> dict[str, U
             f"{adapter.name} must have the shapes of its base, but {'; '.join(faults[:_SHOWN])} "
             f"({len(faults)} in all); name the model the adapter was made for, or save it again"
         )
+    check_ties(adapter, slots)
     # PEFT may store an embedding's base beside its factors
     both = {name: _added(values[name], sums[name]) for name in values.keys() & sums.keys()}
     return {**values, **sums, **both}
