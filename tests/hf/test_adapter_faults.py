@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from hf import tiny
 from lorascope.errors import CheckpointError
-from lorascope.hf import open_models
+from lorascope.hf import open_models, verify
 from lorascope.hf.quiet import quiet
 
 pytestmark = pytest.mark.hf
@@ -60,6 +60,13 @@ def tensor(ending, shape):
         (config(r="absent"), "lacks r"),
         (config(lora_alpha="much"), "the alpha 'much'"),
         (config(r=0), "the rank 0"),
+        (config(init_lora_weights="pissa"), "init_lora_weights 'pissa', with which PEFT changes the base"),
+        (config(init_lora_weights="pissa_niter_4"), "convert it by save_pretrained"),
+        (config(init_lora_weights="OLoRA"), "merge it into its base and"),
+        (config(init_lora_weights="corda"), "changes the base"),
+        (config(init_lora_weights="loftq"), "changes the base"),
+        (config(init_lora_weights="lora_ga"), "changes the base"),
+        (config(init_lora_weights=["pissa"]), "changes the base"),
         (config(rank_pattern={"(": 2}), "must be a LoRA configuration"),
         (config(alpha_pattern=[3]), "must be a LoRA configuration"),
         (tensor("q_proj.lora_A.weight", (4, 7)), r"change of shape \[32, 7\]"),
@@ -76,6 +83,32 @@ def test_damage(made, spoil, says, tmp_path):
     with pytest.raises(CheckpointError, match=says) as caught:
         open_models(made[0], str(folder))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("begun", ["absent", None, False, "gaussian", "eva", "orthogonal"])
+def test_beginnings_that_leave_the_base_alone(made, begun, tmp_path):
+    folder = Path(tiny.copy(made[1], tmp_path / "copy"))
+    config(init_lora_weights=begun)(folder)
+    open_models(made[0], str(folder))
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT's own, of how it takes the norm
+@pytest.mark.parametrize("begun", ["pissa", "olora"])
+def test_a_beginning_that_peft_converted_is_read(begun, tmp_path):
+    base = tiny.save(tiny.make("llama"), tmp_path / "base")
+    with quiet():
+        settings = peft.LoraConfig(r=4, target_modules=["q_proj", "up_proj"], init_lora_weights=begun)
+        model = peft.get_peft_model(tiny.make("llama"), settings)
+        model.peft_config["default"].init_lora_weights = True
+        model.save_pretrained(tmp_path / "begun")
+        model.peft_config["default"].init_lora_weights = begun
+        tiny.trained(model, seed=3)
+        start = str(tmp_path / "begun")
+        model.save_pretrained(tmp_path / "converted", path_initial_model_for_weight_conversion=start)
+    tuned = tiny.save(model.merge_and_unload(), tmp_path / "tuned")
+    found = verify(base, tuned, str(tmp_path / "converted"))
+    assert found.faults == []
+    assert found.error < 1e-5
 
 
 def test_a_convolution(tmp_path):

@@ -23,6 +23,8 @@ PREFIX = "base_model.model."
 # what else a LoRA configuration may ask for: a difference that is no scale * B @ A
 _REFUSED = ("use_dora", "use_qalora", "use_bdlora", "kasa_config", "velora_config", "alora_invocation_tokens",
             "layer_replication", "trainable_token_indices", "arrow_config", "monteclora_config")  # fmt: skip
+# how factors may have begun; with another word PEFT, whenever it loads them, takes its beginnings off the base
+_BEGUN = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def open_adapter(name: str) -> AdapterFiles:
     """Read an adapter's configuration and the header of its weights.
 
     Raises:
-        CheckpointError: no LoRA, one whose difference is no ``scale * B @ A``, pickled or damaged weights.
+        CheckpointError: no LoRA, one whose difference is no ``scale * B @ A`` or that changes its base when it is
+            loaded, pickled or damaged weights.
     """
     folder = find_folder(name)
     if not (folder / ADAPTER_CONFIG).is_file():
@@ -64,6 +67,13 @@ def open_adapter(name: str) -> AdapterFiles:
         raise CheckpointError(
             f"{name} uses {', '.join(refused)}, which is more than a low-rank difference; merge it into its base and "
             f"name the merged model"
+        )
+    begun: Any = config.get("init_lora_weights")
+    if (begun.lower() if isinstance(begun, str) else begun) not in _BEGUN:
+        raise CheckpointError(
+            f"{name} has init_lora_weights {begun!r}, with which PEFT changes the base as it loads the adapter; "
+            f"convert it by save_pretrained(folder, path_initial_model_for_weight_conversion=...), or merge it into its "
+            f"base and name the merged model"
         )
     with reading(folder / ADAPTER_CONFIG, "a LoRA configuration", "save the adapter again"):
         _check_numbers(config)
