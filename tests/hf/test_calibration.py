@@ -61,16 +61,14 @@ def test_budgets_are_kept_and_used(case, tmp_path):
     found = extract(base, tuned, tmp_path / "out", rank=4, calibration=texts)
     weighed = [row for row in found.rows if row.kind != "expert" and "embed" not in row.name]
     assert len({row.rank for row in weighed}) > 1  # some got more than others
-    written = load_file(tmp_path / "out" / "adapter_model.safetensors")  # an embedding's head repeats its factors
-    assert (
-        sum(value.numel() for key, value in written.items() if ".lora_" in key and "lm_head" not in key)
-        == found.parameters
-    )
-    if case != "mixtral":
-        assert found.parameters <= 4 * sides(found.rows)
-        assert found.parameters > 4 * sides(found.rows) - max(sum(row.shape[-2:]) for row in found.rows)
-    fixed = extract(base, tuned, tmp_path / "n", parameters=3 * sides(found.rows) + 7, calibration=texts, dry_run=True)
-    assert fixed.parameters <= 3 * sides(found.rows) + 7 or case == "mixtral"
+    written = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert sum(value.numel() for key, value in written.items() if ".lora_" in key) == found.parameters
+    # the head of gpt2 repeats its embedding's factors
+    each = sides(found.rows) + (100 + 32 if case == "gpt2" else 0)
+    largest = max((row.shape[0] if row.kind == "expert" else 1) * sum(row.shape[-2:]) for row in found.rows)
+    assert 4 * each - largest < found.parameters <= 4 * each
+    fixed = extract(base, tuned, tmp_path / "n", parameters=3 * each + 7, calibration=texts, dry_run=True)
+    assert fixed.parameters <= 3 * each + 7
     assert not (tmp_path / "n").exists()
 
 

@@ -72,8 +72,8 @@ def open_adapter(name: str) -> AdapterFiles:
     if (begun.lower() if isinstance(begun, str) else begun) not in _BEGUN:
         raise CheckpointError(
             f"{name} has init_lora_weights {begun!r}, with which PEFT changes the base as it loads the adapter; "
-            f"convert it by save_pretrained(folder, path_initial_model_for_weight_conversion=...), or merge it into its "
-            f"base and name the merged model"
+            f"convert it by save_pretrained(folder, path_initial_model_for_weight_conversion=...), or merge it into "
+            f"its base and name the merged model"
         )
     with reading(folder / ADAPTER_CONFIG, "a LoRA configuration", "save the adapter again"):
         _check_numbers(config)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from .adapter_files import PREFIX
@@ -30,7 +29,7 @@ class Contents:
     Attributes:
         ranks: of each module that has factors, under its first name.
         tied: other modules that share a weight, by the first.
-        experts: parameters of stacked experts, by module, in the module's order.
+        experts: ranks of stacked experts, parameter by parameter, by module, in the module's order.
         saved: modules carried whole, none inside another.
         bias: some bias is carried.
         transposed: some weight is stored (in, out).
@@ -38,7 +37,7 @@ class Contents:
 
     ranks: dict[str, int] = field(default_factory=dict[str, int])
     tied: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    experts: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    experts: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     saved: list[str] = field(default_factory=list[str])
     bias: bool = False
     transposed: bool = False
@@ -48,33 +47,30 @@ class Contents:
         return (module, *self.tied.get(module, ()))
 
 
-def factor_tensors(pair: Pair, A: Tensor, B: Tensor, rank: int, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Keys and tensors of one matrix's factors, padded with zeros to a rank.
+def factor_tensors(pair: Pair, A: Tensor, B: Tensor, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Keys and tensors of one matrix's factors, once for each name that it is tied to.
 
     Args:
         pair: the matrix.
         A: (r, inp), for experts (experts, r, inp).
         B: (out, r), for experts (experts, out, r).
-        rank: at least ``r``.
         depth: how many other parameters of the same module are wrapped outside this one.
     """
-    short = rank - A.shape[-2]
-    right, left = torch.nn.functional.pad(A, (0, 0, 0, short)), torch.nn.functional.pad(B, (0, short))
     if pair.kind == "expert":
         inner = PREFIX + pair.module + ".base_layer" * depth
-        yield f"{inner}.lora_A.weight", right.flatten(0, 1).contiguous()
+        yield f"{inner}.lora_A.weight", A.flatten(0, 1).contiguous()
         # out, rank, experts: the expert's number runs fastest
-        yield f"{inner}.lora_B.weight", left.permute(1, 2, 0).flatten(1).contiguous()
+        yield f"{inner}.lora_B.weight", B.permute(1, 2, 0).flatten(1).contiguous()
         return
     for name in (pair.name, *pair.slot.tied):
         module = PREFIX + name.removesuffix(".weight")
         if pair.kind == "embedding" and name not in pair.slot.outputs:
             # an embedding's weight is (vocabulary, width); its factors act on its transpose
-            yield f"{module}.lora_embedding_A", left.T.contiguous()
-            yield f"{module}.lora_embedding_B", right.T.contiguous()
+            yield f"{module}.lora_embedding_A", B.T.contiguous()
+            yield f"{module}.lora_embedding_B", A.T.contiguous()
         else:
-            yield f"{module}.lora_A.weight", right.contiguous().clone()
-            yield f"{module}.lora_B.weight", left.contiguous().clone()
+            yield f"{module}.lora_A.weight", A.contiguous().clone()
+            yield f"{module}.lora_B.weight", B.contiguous().clone()
 
 
 def task_of(model: "PreTrainedModel") -> str | None:
@@ -102,8 +98,9 @@ def forced_heads(model: "PreTrainedModel", profile: Profile) -> tuple[str, ...]:
 def config_of(contents: Contents, model: "PreTrainedModel", how: Style) -> dict[str, Any]:
     """adapter_config.json.
 
-    Every matrix keeps its own rank. PEFT reads all profiles alike; vLLM's versions agree where alpha is the rank, and
-    llama.cpp knows one alpha for all, which the factors then take into account.
+    Every matrix keeps its own rank, and every stack of experts too: PEFT looks that up by the parameter's name. PEFT
+    reads all profiles alike; vLLM's versions agree where alpha is the rank, and llama.cpp knows one alpha for all,
+    which the factors then take into account.
 
     Args:
         contents: what the adapter holds.
@@ -119,6 +116,8 @@ def config_of(contents: Contents, model: "PreTrainedModel", how: Style) -> dict[
         for name in contents.targets(module)
         if value != rank
     }
+    stacked = {name: value for ranks in contents.experts.values() for name, value in ranks.items()}
+    mixed |= {re.escape(name): value for name, value in stacked.items() if value != rank}
     task = task_of(model) if how.task else None
     forced = forced_heads(model, how.profile) if how.task else ()
     config: dict[str, Any] = {
@@ -137,7 +136,7 @@ def config_of(contents: Contents, model: "PreTrainedModel", how: Style) -> dict[
     extra: Mapping[str, Any] = {
         "fan_in_fan_out": contents.transposed,
         "modules_to_save": _saved(contents.saved, model, forced),
-        "target_parameters": [*(f"{name}.weight" for name in by_parameter), *_parameters(contents.experts)],
+        "target_parameters": [*(f"{name}.weight" for name in by_parameter), *stacked],
         "ensure_weight_tying": bool(contents.tied),
     }
     return config | {key: value for key, value in extra.items() if value}
@@ -157,7 +156,3 @@ def _saved(modules: Sequence[str], model: "PreTrainedModel", forced: tuple[str, 
         else:
             made.append(module)
     return made
-
-
-def _parameters(experts: Mapping[str, Sequence[str]]) -> list[str]:
-    return [name for names in experts.values() for name in names]

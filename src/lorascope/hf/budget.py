@@ -7,7 +7,7 @@ from ..errors import SpecError
 from .pairs import Pair
 from .spectrum import Spectrum
 
-__all__ = ["DEFAULT_RANK", "Budget", "rank_for_error", "rank_for_parameters", "sides"]
+__all__ = ["DEFAULT_RANK", "Budget", "copies", "rank_for_error", "rank_for_parameters", "sides"]
 
 DEFAULT_RANK = 64
 
@@ -20,11 +20,13 @@ class Budget:
         rank: entries of all A and B as if every matrix had this rank.
         parameters: entries of all A and B.
         max_error: relative Frobenius error of all differences together, weighted where there are weights.
+        hung: of ``parameters``, those of factors that are zero, which only carry a bias.
     """
 
     rank: int | None = None
     parameters: int | None = None
     max_error: float | None = None
+    hung: int = 0
 
     def __post_init__(self) -> None:
         options = (("--rank", self.rank), ("--params", self.parameters), ("--max-error", self.max_error))
@@ -45,26 +47,27 @@ class Budget:
             SpecError: not even rank 1 fits.
         """
         if self.parameters is not None:
-            return rank_for_parameters(factors, self.parameters)
+            return rank_for_parameters(factors, self.parameters, self.hung)
         return self.rank or DEFAULT_RANK
 
     def entries(self, factors: Sequence[Pair]) -> int | None:
-        """Of all A and B; None where nothing was said of them."""
+        """Of all A and B that are not zero; None where nothing was said of them."""
         if self.parameters is not None:
-            return self.parameters
+            return self.parameters - self.hung
         return None if self.rank is None else self.rank * sum(sides(pair) for pair in factors)
 
 
-def rank_for_parameters(factors: Sequence[Pair], parameters: int) -> int:
-    """The largest uniform rank whose factors have at most that many entries.
+def rank_for_parameters(factors: Sequence[Pair], parameters: int, hung: int = 0) -> int:
+    """The largest uniform rank whose factors have, beside some that are zero, at most that many entries.
 
     Raises:
         SpecError: not even rank 1 fits.
     """
     each = sum(sides(pair) for pair in factors)
-    if parameters < each:
-        raise SpecError(f"--params must be at least {each:,} (rank 1 everywhere), got {parameters:,}; ask for more")
-    return parameters // each if each else 1
+    if parameters < each + hung:
+        least = f"{each + hung:,} (rank 1 everywhere)"
+        raise SpecError(f"--params must be at least {least}, got {parameters:,}; ask for more")
+    return (parameters - hung) // each if each else 1
 
 
 def rank_for_error(spectra: Sequence[Spectrum], error: float) -> int:
@@ -97,6 +100,11 @@ def rank_for_error(spectra: Sequence[Spectrum], error: float) -> int:
 
 
 def sides(pair: Pair) -> int:
-    """Entries of A and B together at rank 1."""
-    count = pair.shape[0] if pair.kind == "expert" else 1
+    """Entries of A and B together at rank 1, as often as the file holds them."""
+    count = pair.shape[0] if pair.kind == "expert" else copies(pair)
     return count * (pair.shape[-1] + pair.shape[-2])
+
+
+def copies(pair: Pair) -> int:
+    """How often a file holds what is carried of a matrix, or of a module whole: once for each name that shares it."""
+    return 1 + len(pair.slot.tied)

@@ -137,15 +137,20 @@ def _lone_head(models: Models, whole: Collection[str], forced: Collection[str]) 
     return next((pair for pair in heads if pair.load_base and not pair.grown and not _inside(pair, forced)), None)
 
 
-def hung(choice: Choice, found: Sequence[Factors]) -> dict[str, Slot]:
+def hung(choice: Choice, found: Sequence[Factors] | None = None) -> dict[str, Slot]:
     """Weights that get factors of rank 1, all zero, by module.
 
     PEFT carries a bias beside factors only, and loads no adapter without any.
+
+    Args:
+        choice: what is carried.
+        found: the factors; None: all of them are to have some rank.
     """
+    ranks = [1] * len(choice.factors) if found is None else [factors.rank for factors in found]
     ranked = {
         name.rpartition(".")[0]
-        for pair, factors in zip(choice.factors, found, strict=True)
-        if factors.rank
+        for pair, rank in zip(choice.factors, ranks, strict=True)
+        if rank
         for name in (pair.name, *pair.slot.tied)
     }
     biases = [pair for pair in choice.biases if pair.module not in ranked]

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .._version import __version__
 from ..errors import LorascopeError, SpecError
-from .adapter_files import AdapterFiles
-from .budget import Budget, sides
+from .adapter_files import ADAPTER_WEIGHTS, AdapterFiles
+from .budget import Budget, copies, sides
 from .calibration import BATCH, calibrate
 from .card import Row
 from .checkpoint import Checkpoint
@@ -27,6 +27,7 @@ from .functional import Compared, Functional
 from .joint import joined
 from .pairs import LeftOut, Models, Pair, open_models
 from .profiles import MAX_RANKS, Profile
+from .slots import Slot
 from .stages import truncated
 from .style import Style
 from .texts import texts_for
@@ -47,11 +48,11 @@ class Extracted:
         rows: matrix by matrix.
         left_out: what changed and is not carried, with the reason.
         rank: the largest.
-        parameters: entries of all A and B.
-        whole: entries of what is carried whole.
+        parameters: entries of all A and B; of a matrix with several names, as often as the file holds them.
+        whole: entries of what is carried whole, counted likewise.
         error: relative Frobenius error of all matrices together.
         weighted_error: the same under the calibration's weights, before gains and distillation; None without.
-        bytes: of the weights' file; of a dry run, what it would be.
+        bytes: of the weights' file; of a dry run, what it would be without the names.
         max_lora_rank: what vLLM has to be told; None above what it can.
         functional: outputs compared, or why they were not; None after a dry run.
         told: how the factors were found, and what of the configurations differs, in words.
@@ -137,6 +138,7 @@ def extract(
     batches = None if calibration is None else texts_for(models, calibration, BATCH)
     told(0.0, "what changed")
     choice = choose(models, profile, modules, exclude, all_biases=calibration is not None)
+    budget = replace(budget, hung=_entries_of(hung(choice)))
     kind = dtype_of(dtype, _commonest([*choice.factors, *choice.values, *choice.biases]))
     budget.uniform(choice.factors)  # raises where not even rank 1 fits
     asked = _asked(models, choice, budget, profile, batches, refine_steps)
@@ -257,27 +259,29 @@ def _summary(
             Row(pair.name, pair.kind, pair.shape, factors.rank, factors.norm, factors.residual, factors.floor)
             for pair, factors in zip(choice.factors, found, strict=True)
         ]
-    # stacked experts are held at the largest rank
-    parameters = sum(
-        (how.rank if pair.kind == "expert" else factors.rank) * sides(pair)
-        for pair, factors in zip(choice.factors, found, strict=True)
-        if factors.rank
-    )
-    parameters += sum(sum(slot.shape) for slot in hung(choice, found).values())
-    whole = sum(pair.entries for pair in (*choice.values, *choice.biases))
+    parameters = sum(factors.rank * sides(pair) for pair, factors in zip(choice.factors, found, strict=True))
+    parameters += _entries_of(hung(choice, found))
+    held = [(pair.entries * copies(pair), pair.tuned_dtype.itemsize) for pair in choice.values]
+    held += [(pair.entries, pair.tuned_dtype.itemsize) for pair in choice.biases]
+    whole = sum(entries for entries, _ in held)
     norm = sum(row.norm**2 for row in rows)
     error = (sum(row.residual**2 for row in rows) / norm) ** 0.5 if norm else 0.0
     weighed = [factors for factors in found if factors.weighted and factors.total > 0]
     weighted = None
     if weighed:
         weighted = math.hypot(*(f.left_over for f in weighed)) / math.hypot(*(f.total for f in weighed))
-    size = (
-        (parameters + whole) * how.dtype.itemsize if out is None else (out / "adapter_model.safetensors").stat().st_size
-    )
+    size = parameters * how.dtype.itemsize + sum(entries * each for entries, each in held)
+    if out is not None:
+        size = (out / ADAPTER_WEIGHTS).stat().st_size
     needed = next((allowed for allowed in MAX_RANKS if allowed >= how.rank), None)
     return Extracted(
         rows, choice.left_out, how.rank, parameters, whole, error, weighted, size, needed, functional, how.told
     )
+
+
+def _entries_of(zero: Mapping[str, Slot]) -> int:
+    """Of factors of rank 1 of weights."""
+    return sum(sum(slot.shape) for slot in zero.values())
 
 
 def _commonest(pairs: list[Pair]) -> torch.dtype:

@@ -176,6 +176,8 @@ def _allocated(
         chosen = allocate_for_error(values, [found[index].total for index in open_], costs, budget.max_error)
     elif entries is not None:
         spent = uniform * sum(sides(pair) for pair, known in zip(pairs, found, strict=True) if not known.weighted)
+        # with nothing above rounding, factors that are zero
+        spent += sum(sum(pairs[index].shape) for index in open_ if least[index] and not len(found[index].values))
         chosen = allocate(values, costs, entries - spent, [least[index] for index in open_])
     else:
         return ranks

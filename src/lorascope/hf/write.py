@@ -128,22 +128,22 @@ def _bias(pair: Pair, shift: Tensor | None) -> Tensor:
 
 
 def _matrices(choice: Choice, found: Sequence[Factors], how: Style, contents: Contents) -> dict[str, Tensor]:
-    """The factors' tensors; stacked experts all at one rank."""
+    """The factors' tensors."""
     given = [(pair, factors) for pair, factors in zip(choice.factors, found, strict=True) if factors.rank]
-    for pair, _ in given:
+    for pair, factors in given:
         if pair.kind == "expert":
-            contents.experts.setdefault(pair.module, []).append(pair.name)
+            contents.experts.setdefault(pair.module, {})[pair.name] = factors.rank
     tensors: dict[str, Tensor] = {}
     for pair, factors in given:
-        rank, depth = factors.rank, 0
+        depth = 0
         if pair.kind == "expert":
-            stacked = contents.experts[pair.module]
-            rank, depth = how.rank, len(stacked) - 1 - stacked.index(pair.name)
+            stacked = list(contents.experts[pair.module])
+            depth = len(stacked) - 1 - stacked.index(pair.name)
         else:
-            _note(contents, pair, rank)
+            _note(contents, pair, factors.rank)
         # llama.cpp multiplies by alpha over this rank, whatever alpha_pattern says
-        B = factors.B * (rank / how.rank) if how.profile == "llamacpp" else factors.B
-        tensors.update(factor_tensors(pair, factors.A.to(how.dtype), B.to(how.dtype), rank, depth))
+        B = factors.B * (factors.rank / how.rank) if how.profile == "llamacpp" else factors.B
+        tensors.update(factor_tensors(pair, factors.A.to(how.dtype), B.to(how.dtype), depth))
     return tensors
 
 
