@@ -56,6 +56,59 @@ def test_a_wrong_scale_is_seen(made, tmp_path):
     assert len(verify(*made[:2], folder).faults) > 10
 
 
+@pytest.mark.parametrize("half", ["lora_A", "lora_B"])
+@pytest.mark.parametrize("kind", ["q_proj", "down_proj", "embed_tokens"])
+def test_a_slightly_wrong_scale_of_one_matrix_is_seen(made, kind, half, tmp_path):
+    """What is left over is stationary in the scale of the best factors, so their size is recorded too."""
+    folder = tiny.copy(made[2], tmp_path / "changed")
+    path = tmp_path / "changed" / "adapter_model.safetensors"
+    weights = load_file(path)
+    half = half.replace("lora_", "lora_embedding_") if kind == "embed_tokens" else half
+    key = next(key for key in weights if kind in key and half in key)
+    weights[key] *= 1.001
+    save_file(weights, path, metadata={"format": "pt"})
+    found = verify(*made[:2], folder)
+    [row] = [row for row in found.rows if row.fault]
+    assert abs(row.residual - row.recorded) < 1e-5 * row.norm
+    assert kind in row.name
+    assert row.size == pytest.approx(1.001 * row.recorded_size, rel=1e-5)
+    [fault] = found.faults
+    assert "norm" in fault
+
+
+def test_a_slightly_wrong_scale_of_all_is_seen(made, tmp_path):
+    folder = tiny.copy(made[2], tmp_path / "changed")
+    named(tmp_path / "changed", lora_alpha=lambda told: told * 1.001)
+    found = verify(*made[:2], folder)
+    factors = [row for row in found.rows if row.residual > 0]
+    assert len(factors) > 10
+    assert all(row.fault for row in factors)
+
+
+def test_sizes_are_those_of_the_changes(made):
+    sizes = json.loads((made[2] / "lorascope.json").read_text())["sizes"]
+    weights = {key.removeprefix("base_model.model."): value for key, value in load_file(
+        made[2] / "adapter_model.safetensors").items()}  # fmt: skip
+    key = next(key for key in weights if "up_proj.lora_B" in key)
+    product = weights[key].double() @ weights[key.replace("lora_B", "lora_A")].double()
+    assert sizes[key.replace("lora_B.", "")] == pytest.approx(float(product.norm()), rel=1e-9)
+    assert sizes["model.norm.weight"] == pytest.approx(float(weights["model.norm.weight"].norm()), rel=1e-6)
+
+
+def test_a_record_without_sizes_is_read(made, tmp_path):
+    folder = tiny.copy(made[2], tmp_path / "older")
+    path = tmp_path / "older" / "lorascope.json"
+    told = json.loads(path.read_text())
+    del told["sizes"]
+    path.write_text(json.dumps(told))
+    found = verify(*made[:2], folder)
+    assert found.card
+    assert found.faults == []
+    path.write_text(json.dumps({**told, "sizes": [3]}))
+    with pytest.raises(CheckpointError, match="damaged"):
+        verify(*made[:2], folder)
+
+
 def named(folder, **changes):
     path = folder / "adapter_config.json"
     told = json.loads(path.read_text())

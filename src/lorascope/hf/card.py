@@ -42,9 +42,10 @@ class Row:
 
 
 def record(
-    rows: Sequence[Row], kept: dict[str, float], left_out: Sequence[LeftOut], functional: Functional, how: Style
-) -> dict[str, Any]:
-    """Everything of the card, for ``verify``."""
+    rows: Sequence[Row], kept: dict[str, float], sizes: dict[str, float], left_out: Sequence[LeftOut],
+    functional: Functional, how: Style,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything of the card, for ``verify``; and the norm of each change or value that the file holds."""
     return {
         "lorascope": __version__,
         "profile": how.profile,
@@ -53,6 +54,7 @@ def record(
         "told": list(how.told),
         "matrices": [asdict(row) for row in rows],
         "whole": kept,
+        "sizes": sizes,
         "left_out": [asdict(entry) for entry in left_out],
         "functional": asdict(functional),
     }

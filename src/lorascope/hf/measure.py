@@ -1,6 +1,7 @@
 """An adapter's file against the two models it stands between, matrix by matrix."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,13 +9,27 @@ from torch import Tensor
 
 from .pairs import Models, Pair, open_models
 
-__all__ = ["residuals"]
+__all__ = ["Measured", "measured"]
 
 _SLICE = 1 << 18  # entries at a time
 
 
-def residuals(models: Models, adapter: Path, names: set[str]) -> dict[str, float]:
-    """How far the adapted base is from the tuned model, read from the files alone.
+@dataclass(frozen=True)
+class Measured:
+    """One parameter as an adapter's file has it.
+
+    Attributes:
+        residual: Frobenius norm of what is left to the tuned model. At the best factors it is stationary in their
+            scale, so that a wrong scale hardly shows.
+        size: of the change ``B A``, or of the value that is carried whole.
+    """
+
+    residual: float
+    size: float
+
+
+def measured(models: Models, adapter: Path, names: set[str]) -> dict[str, Measured]:
+    """How far the adapted base is from the tuned model, and how far it went, read from the files alone.
 
     Args:
         models: base and tuned.
@@ -22,7 +37,7 @@ def residuals(models: Models, adapter: Path, names: set[str]) -> dict[str, float
         names: of the parameters to compare.
 
     Returns:
-        ``|W' - (W + Delta)|_F`` of each parameter, as it is read back.
+        ``|W' - (W + Delta)|_F`` and ``|Delta|_F`` of each parameter, as it is read back.
 
     Raises:
         CheckpointError: an adapter that cannot be read or does not fit the base.
@@ -30,18 +45,19 @@ def residuals(models: Models, adapter: Path, names: set[str]) -> dict[str, float
     Cost O(entries); one pair in memory.
     """
     read = {pair.name: pair for pair in open_models(models.base.name, str(adapter)).pairs}
-    return {pair.name: _distance(pair, read.get(pair.name)) for pair in models.pairs if pair.name in names}
+    return {pair.name: _measured(pair, read.get(pair.name)) for pair in models.pairs if pair.name in names}
 
 
-def _distance(pair: Pair, adapted: Pair | None) -> float:
+def _measured(pair: Pair, adapted: Pair | None) -> Measured:
     if adapted is None:  # neither the base nor the adapter has it
-        return _norm(pair.tuned())
+        return Measured(_norm(pair.tuned()), 0.0)
     if adapted.load_change is not None and not pair.grown:
-        return _norm(pair.difference(), adapted.oriented(adapted.load_change()))
+        change = adapted.oriented(adapted.load_change())
+        return Measured(_norm(pair.difference(), change), _norm(change))
     value = adapted.tuned()
     if value.shape != pair.shape:  # new rows that the adapter does not carry
         value = torch.cat([value, value.new_zeros(pair.shape[0] - value.shape[0], *value.shape[1:])])
-    return _norm(pair.tuned(), value)
+    return Measured(_norm(pair.tuned(), value), _norm(value))
 
 
 def _norm(given: Tensor, taken: Tensor | None = None) -> float:

@@ -14,7 +14,7 @@ from .adapter_files import open_adapter
 from .configuration import differing
 from .functional import Functional, compare
 from .loading import written_for
-from .measure import residuals
+from .measure import measured
 from .pairs import open_models
 from .texts import texts_for
 from .unread import CANNOT, unread
@@ -35,17 +35,26 @@ class VerifiedRow:
         norm: Frobenius norm of the tuned model's difference.
         residual: of what the adapter leaves of it.
         recorded: residual the card records; None where it records none.
+        size: Frobenius norm of the change that the file holds, or of the value.
+        recorded_size: the same as recorded; None in older records.
     """
 
     name: str
     norm: float
     residual: float
     recorded: float | None
+    size: float
+    recorded_size: float | None
 
     @property
-    def holds(self) -> bool:
-        """As recorded, up to 1e-4 of the difference's norm; trivially where nothing is recorded."""
-        return self.recorded is None or abs(self.residual - self.recorded) <= ALLOWED * self.norm
+    def fault(self) -> str:
+        """What is not as recorded, up to 1e-4 of the difference's norm or of the size; else empty."""
+        if self.recorded is not None and not abs(self.residual - self.recorded) <= ALLOWED * self.norm:
+            return f"{self.name} is off by {self.residual:.6g}, its card records {self.recorded:.6g}"
+        told = self.recorded_size
+        if told is not None and not abs(self.size - told) <= ALLOWED * told:
+            return f"{self.name} has the norm {self.size:.6g} in the file, its card records {told:.6g}"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -75,11 +84,7 @@ class Verified:
     @property
     def faults(self) -> list[str]:
         """What falls short, in words; a large error at a low rank does not."""
-        found = self.unread + [
-            f"{row.name} is off by {row.residual:.6g}, its card records {row.recorded:.6g}"
-            for row in self.rows
-            if not row.holds
-        ]
+        found = self.unread + [row.fault for row in self.rows if row.fault]
         kl = self.functional.kl
         if self.max_kl is not None and kl is None:
             found.append(f"KL could not be measured: {self.functional.inputs}")
@@ -117,19 +122,20 @@ def verify(
     models = open_models(base, tuned)
     files = open_adapter(adapter)
     folder = files.folder
-    recorded = _recorded(folder)
+    recorded, sizes = _recorded(folder)
     batches = None if texts is None else texts_for(models, texts)
     rows: list[VerifiedRow] = []
     total = sum(pair.entries for pair in models.pairs)
-    read = residuals(models, folder, {pair.name for pair in models.pairs})
+    read = measured(models, folder, {pair.name for pair in models.pairs})
     done = 0
     for pair in models.pairs:
         if progress is not None:
             progress(0.5 * done / total, pair.name)
         done += pair.entries
         norm = float(torch.linalg.vector_norm(pair.difference(), dtype=torch.float64))
-        if norm > 0 or read[pair.name] > 0:
-            rows.append(VerifiedRow(pair.name, norm, read[pair.name], recorded.get(pair.name)))
+        name, got = pair.name, read[pair.name]
+        if norm > 0 or got.residual > 0:
+            rows.append(VerifiedRow(name, norm, got.residual, recorded.get(name), got.size, sizes.get(name)))
     if progress is not None:
         progress(0.6, "outputs")
     described = "random inputs" if texts is None else f"{texts.name}"
@@ -145,17 +151,18 @@ def verify(
     return Verified(rows, bool(recorded), error, functional, max_kl, differences, ignored, missing)
 
 
-def _recorded(folder: Path) -> dict[str, float]:
-    """Residuals by parameter, as extraction recorded them.
+def _recorded(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Residuals and sizes by parameter, as extraction recorded them; older records have no sizes.
 
     Raises:
         CheckpointError: a record that is damaged.
     """
     if not (folder / MARK).is_file():
-        return {}
+        return {}, {}
     try:
         told: dict[str, Any] = json.loads((folder / MARK).read_text())
         found = {row["name"]: float(row["residual"]) for row in told["matrices"]}
-        return found | {name: float(value) for name, value in told["whole"].items()}
-    except (ValueError, KeyError, TypeError):
+        found |= {name: float(value) for name, value in told["whole"].items()}
+        return found, {name: float(value) for name, value in told.get("sizes", {}).items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{folder / MARK} is damaged; extract the adapter again") from None

@@ -18,7 +18,7 @@ from .checkpoint import ADAPTER_CONFIG
 from .choose import Choice, hung
 from .factors import Factors
 from .functional import Compared, Functional, compare
-from .measure import residuals
+from .measure import measured
 from .pairs import Models, Pair
 from .saving import save_tensors, saving
 from .slots import Slot
@@ -66,7 +66,7 @@ def write_adapter(
     ready = work.folder / "adapter"
     shifts = {pair.module: factors.shift for pair, factors in zip(choice.factors, found, strict=True)}
     write_files(ready, models, choice, found, how)
-    rows, kept = _read_back(models, choice, found, ready, how.dtype, shifts)
+    rows, kept, sizes = _read_back(models, choice, found, ready, how.dtype, shifts)
     ignored = unread(models, open_adapter(str(ready)), how.profile)
     if ignored and how.profile == "peft":
         raise CheckpointError(f"{ignored[0]}; leave what it names out by --exclude")
@@ -78,7 +78,7 @@ def write_adapter(
         functional = compare(models, ready, compared.batches, compared.described, how.profile)
     rounding = _rounding(found, rows, how.dtype)
     how = replace(how, told=(*how.told, rounding)) if rounding else how
-    told = record(rows, kept, choice.left_out, functional, how)
+    told = record(rows, kept, sizes, choice.left_out, functional, how)
     words = card(models, rows, kept, choice.left_out, functional, how)
     with saving(ready):
         (ready / MARK).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
@@ -167,14 +167,14 @@ def _add_zero(
 def _read_back(
     models: Models, choice: Choice, found: Sequence[Factors], ready: Path, dtype: torch.dtype,
     shifts: Mapping[str, Tensor | None],
-) -> tuple[list[Row], dict[str, float]]:  # fmt: skip
-    """Residuals of what was read, each no larger than it should be.
+) -> tuple[list[Row], dict[str, float], dict[str, float]]:  # fmt: skip
+    """Rows of the matrices, residuals of the rest, each no larger than it should be; and how large each change is.
 
     Raises:
         CheckpointError: one is.
     """
     whole = [*choice.values, *choice.biases]
-    read = residuals(models, ready, {pair.name for pair in (*choice.factors, *whole)})
+    read = measured(models, ready, {pair.name for pair in (*choice.factors, *whole)})
     # casting either factor moves it by at most half an eps
     eps = torch.finfo(dtype).eps
     rows: list[Row] = []
@@ -182,20 +182,23 @@ def _read_back(
         # a product that was weighted or trained may be larger than the difference
         size = factors.norm + factors.residual
         allowed = factors.residual + (4 * eps + 1e-5) * size
-        if not read[pair.name] <= allowed:
+        left = read[pair.name].residual
+        if not left <= allowed:
             raise CheckpointError(
-                f"{pair.name} must be read back with error {allowed:.3g}, has {read[pair.name]:.3g}: the file is not "
+                f"{pair.name} must be read back with error {allowed:.3g}, has {left:.3g}: the file is not "
                 f"what was put into it; check the disk and run again"
             )
-        rows.append(Row(pair.name, pair.kind, pair.shape, factors.rank, factors.norm, read[pair.name], factors.floor))
+        rows.append(Row(pair.name, pair.kind, pair.shape, factors.rank, factors.norm, left, factors.floor))
     for pair in whole:
         shift = shifts.get(pair.module) if pair.kind == "bias" else None
         meant = 0.0 if shift is None else float((_bias(pair, shift).double() - pair.tuned(torch.float64)).norm())
-        if abs(read[pair.name] - meant) > 1e-5 * meant:
+        if abs(read[pair.name].residual - meant) > 1e-5 * meant:
             raise CheckpointError(
                 f"{pair.name} must be read back as it was written, but differs; check the disk and run again"
             )
-    return rows, {pair.name: read[pair.name] for pair in whole}
+    held = {row.name for row in rows if row.rank} | {pair.name for pair in whole}
+    sizes = {name: value.size for name, value in read.items() if name in held}
+    return rows, {pair.name: read[pair.name].residual for pair in whole}, sizes
 
 
 def _rounding(found: Sequence[Factors], rows: Sequence[Row], dtype: torch.dtype) -> str:
