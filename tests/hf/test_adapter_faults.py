@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from hf import tiny
 from lorascope.errors import CheckpointError
-from lorascope.hf import open_models, verify
+from lorascope.hf import extract, open_models, verify
 from lorascope.hf.quiet import quiet
 
 pytestmark = pytest.mark.hf
@@ -109,6 +109,28 @@ def test_a_beginning_that_peft_converted_is_read(begun, tmp_path):
     found = verify(base, tuned, str(tmp_path / "converted"))
     assert found.faults == []
     assert found.error < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT's, that it cannot be merged
+def test_biases_that_the_base_does_not_have(tmp_path):
+    base, adapter = trained("llama", tmp_path, target_modules=["q_proj", "up_proj"], lora_bias=True)
+    with pytest.raises(CheckpointError, match=r"biases to 2 modules that have none in its base \(lora_bias\)"):
+        open_models(base, str(adapter))
+
+
+def test_biases_of_a_module_carried_whole(tmp_path):
+    """PEFT stores them three times, and reads one."""
+    base, adapter = trained("bert", tmp_path, target_modules=["query"], task_type="SEQ_CLS", bias="all")
+    weights = load_file(adapter / WEIGHTS)
+    key = "base_model.model.classifier.bias"
+    assert {key.replace("bias", f"{part}.bias") for part in ("modules_to_save", "original_module")} < weights.keys()
+    save_file({**weights, key: weights[key] + 1}, adapter / WEIGHTS, metadata={"format": "pt"})
+    found = extract(base, str(adapter), tmp_path / "out")
+    assert found.functional.error < 1e-5
+    assert verify(base, str(adapter), str(tmp_path / "out")).faults == []
+    assert verify(base, str(adapter), str(adapter)).faults == []
+    written = load_file(tmp_path / "out" / WEIGHTS)
+    assert torch.equal(written[key], weights[key] + 1)
 
 
 def test_a_convolution(tmp_path):

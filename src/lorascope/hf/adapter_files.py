@@ -26,6 +26,9 @@ _REFUSED = ("use_dora", "use_qalora", "use_bdlora", "kasa_config", "velora_confi
 # how factors may have begun; with another word PEFT, whenever it loads them, takes its beginnings off the base
 _BEGUN = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
 
+# with bias="all" PEFT stores those of a module carried whole twice more, and never uses them
+_AGAIN = re.compile(r"\.(?:modules_to_save|original_module)(?=\..*bias$)")
+
 
 @dataclass(frozen=True)
 class AdapterFiles:
@@ -35,7 +38,7 @@ class AdapterFiles:
         name: what the user gave.
         folder: where its files lie.
         config: adapter_config.json.
-        tensors: by the names on disk without ``base_model.model.``.
+        tensors: by the names on disk without ``base_model.model.``; repeated biases left out.
     """
 
     name: str
@@ -83,7 +86,8 @@ def open_adapter(name: str) -> AdapterFiles:
             f"load a pickled one where you trust it and call save_pretrained(folder)"
         )
     tensors = {key.removeprefix(PREFIX): stored for key, stored in read_header(folder / ADAPTER_WEIGHTS).items()}
-    return AdapterFiles(name, folder, config, tensors)
+    again = {key for key in tensors if _AGAIN.search(key) and _AGAIN.sub("", key) in tensors}
+    return AdapterFiles(name, folder, config, {key: value for key, value in tensors.items() if key not in again})
 
 
 def _check_numbers(config: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ __all__ = ["Update", "adapter_updates"]
 _SHOWN = 3  # faults that a message names
 _FACTOR = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.(weight|bias))?$")
 
+_NEW_BIAS = ".lora_B.bias"
+
 
 @dataclass(frozen=True)
 class Update:
@@ -83,6 +85,12 @@ def adapter_updates(adapter: AdapterFiles, slots: Sequence[Slot]) -> dict[str, U
         # the other names of a tied parameter repeat this
         if slot.name not in kept or key.startswith(f"{slot.module}."):
             kept[slot.name] = update
+    new = [key for key in unknown if key.endswith(_NEW_BIAS) and key.replace(_NEW_BIAS, ".weight") in by_name]
+    if new:
+        raise CheckpointError(
+            f"{adapter.name} gives biases to {len(new)} modules that have none in its base (lora_bias), such as "
+            f"{new[0].removesuffix(_NEW_BIAS)}, which no adapter without lora_bias can carry; train one without"
+        )
     if unknown:
         raise CheckpointError(
             f"{adapter.name} has {len(unknown)} tensors that fit no parameter of its base, such as {unknown[0]}; "
