@@ -49,7 +49,7 @@ def masked():
     ],
 )
 def test_one_side_alone_is_refused(make, settings, tmp_path):
-    with pytest.raises(CheckpointError, match=r"must change .* alike, for its base ties them.*untied") as caught:
+    with pytest.raises(CheckpointError, match=r"must change .* alike, for its base ties them.*untie a copy") as caught:
         open_models(*trained(tmp_path, make, **settings))
     assert "\n" not in str(caught.value)
 

@@ -46,7 +46,8 @@ def _check(adapter: AdapterFiles, names: Sequence[str]) -> None:
         if not (_same_value(value, values[0]) and _same(_factors(adapter, name), factors)):
             raise CheckpointError(
                 f"{adapter.name} must change {names[0]} and {name} alike, for its base ties them, but it does not; "
-                f"save the base untied (tie_word_embeddings false), merge the adapter into that, and name these two"
+                f"untie a copy of the base (a weight of its own for each, tie_word_embeddings false), merge the "
+                f"adapter into that, and name these two"
             )
     if not all(_same_value(value, shared[0]) for value in shared):
         raise CheckpointError(f"{adapter.name} gives {names[0]}, which its base ties, several values; save it again")

@@ -89,7 +89,7 @@ def adapter_updates(adapter: AdapterFiles, slots: Sequence[Slot]) -> dict[str, U
     if new:
         raise CheckpointError(
             f"{adapter.name} gives biases to {len(new)} modules that have none in its base (lora_bias), such as "
-            f"{new[0].removesuffix(_NEW_BIAS)}, which no adapter without lora_bias can carry; train one without"
+            f"{new[0].removesuffix(_NEW_BIAS)}, which no change of its base's parameters is; train it without"
         )
     if unknown:
         raise CheckpointError(
