@@ -15,6 +15,7 @@ from .memory import lacking
 from .pairs import Models
 from .passes import Inputs
 from .refine import refine
+from .saving import saving
 from .style import Style
 from .work import Where
 from .write import write_files
@@ -80,5 +81,8 @@ def joined(
         shift = None if means[index] is None else shifts.get(pair.module)
         made[index] = replace(settled(pair, factors, None), shift=shift)
         work.save(index, made[index], "joined")
-    note.write_text(told)
+    unready = note.with_suffix(".part")
+    with saving(work.folder):
+        unready.write_text(told)
+        unready.replace(note)
     return made, told
