@@ -78,7 +78,8 @@ def glue(
     )  # fmt: skip
     with quiet(), bar(task) as progress:
         found = run_task(task, model, out, data, settings, progress=progress)
-    _print(Console(highlight=False), task, found, out)
+    if found.main:
+        _print(Console(highlight=False), task, found, out)
 
 
 def _print(console: "Console", task: str, found: "Run", out: Path) -> None:

@@ -7,6 +7,7 @@ from warnings import catch_warnings, simplefilter
 import peft
 import torch
 import transformers
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers.utils import logging
 
@@ -110,3 +111,8 @@ def _loaded(folder, rows, base):
         base, num_labels=labels, ignore_mismatched_sizes=True
     )
     return peft.PeftModel.from_pretrained(plain, folder)
+
+
+def save(weights, folder):
+    """In place of a model's."""
+    save_file(weights, Path(folder) / "model.safetensors", metadata={"format": "pt"})

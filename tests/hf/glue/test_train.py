@@ -225,11 +225,11 @@ def test_a_head_of_another_task_is_left(base, data, tmp_path):
     folder = made.task(tmp_path, "rte", made.two_way)
     again = open_base(str(tmp_path / "mnli"), 32)
     with quiet():
-        model = build(again, task_named("rte"), SETTINGS)
+        model = build(again, task_named("rte"), SETTINGS).model
         heads = []
         for seed in (0, 0, 1):
             torch.manual_seed(seed)
-            heads.append(build(again, task_named("mnli"), SETTINGS).classifier.weight.detach())
+            heads.append(build(again, task_named("mnli"), SETTINGS).model.classifier.weight.detach())
     saved = load_file(tmp_path / "mnli" / "model.safetensors")
     name = "bert.encoder.layer.0.attention.self.query.weight"
     assert torch.equal(model.state_dict()[name], saved[name])

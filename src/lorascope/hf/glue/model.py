@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +14,37 @@ from ...errors import CheckpointError, SpecError
 from ..quiet import quiet
 from ..reading import reading
 from .base import Base
+from .probe import behind
 from .settings import Settings
 from .tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["build", "named_base", "trainable"]
+__all__ = ["Built", "build", "named_base", "trainable"]
 
 ALPHA = 2.0
 """Scale of ``B @ A``, alpha / r, the same at every rank."""
 
 
-def build(base: Base, task: Task, settings: Settings, save_body: Path | None = None) -> Any:  # noqa: ANN401
+@dataclass(frozen=True)
+class Built:
+    """A model that is ready to be trained.
+
+    Attributes:
+        model: of transformers, or of PEFT for adapters.
+        head: entries of the head, a pooler that the checkpoint does not have included.
+    """
+
+    model: Any
+    head: int
+
+
+def build(base: Base, task: Task, settings: Settings, save_body: Path | None = None) -> Built:
     """The model with its head, on the CPU, with what is trained marked as such.
 
     ``W + (alpha / r) B A`` with ``B = 0`` at the start, ``alpha / r = 2``. A head that the checkpoint has is left; the
-    one that is trained is fresh.
+    one that is trained is fresh. A pooler that the checkpoint does not have is fresh too, and a part of the head.
 
     Args:
         base: from :func:`open_base`.
@@ -38,11 +53,11 @@ def build(base: Base, task: Task, settings: Settings, save_body: Path | None = N
         save_body: where a random body is saved, so that an adapter has a base to be loaded on; None: nowhere.
 
     Returns:
-        A model of transformers, or of PEFT for adapters. The random state of torch decides about head and adapters.
+        The model. The random state of torch decides about head and adapters.
 
     Raises:
         CheckpointError: an architecture without a classifier, or weights that do not make up the body.
-        SpecError: no module that matches, or fewer layers than are asked for.
+        SpecError: no module that matches, no biases where they alone are trained, or fewer layers than are asked for.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification  # noqa: PLC0415
 
@@ -50,9 +65,10 @@ def build(base: Base, task: Task, settings: Settings, save_body: Path | None = N
     options |= {"problem_type": "regression"} if not task.labels else {}
     with quiet():
         config = AutoConfig.from_pretrained(base.folder, **options)
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
-            if name in config.to_dict():
+        for name, value in config.to_dict().items():
+            if "dropout" in name and isinstance(value, int | float) and not isinstance(value, bool):
                 setattr(config, name, settings.dropout)
+        poolers: tuple[str, ...] = ()
         with reading(f"the weights in {base.folder}", "an encoder that transformers can classify with"):
             if settings.init == "random":
                 model = AutoModelForSequenceClassification.from_config(config, attn_implementation=_attention(settings))
@@ -61,18 +77,27 @@ def build(base: Base, task: Task, settings: Settings, save_body: Path | None = N
                     base.folder, config=config, dtype=torch.float32, attn_implementation=_attention(settings),
                     ignore_mismatched_sizes=True, output_loading_info=True,
                 )  # fmt: skip
-                _check_body(base, model, told)
+                poolers = _fresh_poolers(base, model, told)
                 _renew_head(model, told)
         if settings.init == "random" and save_body is not None:
             model.base_model.save_pretrained(save_body)
             base.tokenizer.save_pretrained(save_body)
-    return _prepared(model, settings)
+    for part in model.modules():  # some take no word of the configuration for it
+        if isinstance(part, nn.Dropout):
+            part.p = settings.dropout
+    return _prepared(model, poolers, settings)
 
 
-def _check_body(base: Base, model: "PreTrainedModel", told: Mapping[str, Any]) -> None:
-    """Refuse random weights where pretrained ones are asked for; a pooler alone may be fresh, for many have none."""
-    prefix = model.base_model_prefix + "."
-    lost = sorted(name for name in told["missing_keys"] if name.startswith(prefix) and ".pooler." not in name)
+def _fresh_poolers(base: Base, model: "PreTrainedModel", told: Mapping[str, Any]) -> tuple[str, ...]:
+    """Refuse random weights where pretrained ones are asked for; a whole pooler may be fresh, for many have none."""
+    prefix, missing = model.base_model_prefix + ".", set(told["missing_keys"])
+    poolers = tuple(
+        name
+        for name, part in model.named_modules()
+        if name.startswith(prefix) and name.endswith(".pooler") and missing >= {f"{name}.{own}" for own in _own(part)}
+    )
+    fresh = tuple(f"{name}." for name in poolers)
+    lost = sorted(name for name in missing if name.startswith(prefix) and not name.startswith(fresh))
     other = sorted(str(entry[0]) for entry in told["mismatched_keys"] if str(entry[0]).startswith(prefix))
     if lost or other:
         what = f"has no {lost[0]}" if lost else f"has {other[0]} in another shape"
@@ -81,6 +106,11 @@ def _check_body(base: Base, model: "PreTrainedModel", told: Mapping[str, Any]) -
             f"the weights in {base.folder} must be those that its config.json describes, but it {what}{more}; "
             f"save the model again"
         )
+    return poolers
+
+
+def _own(part: nn.Module) -> list[str]:
+    return [name for name, _ in part.named_parameters()]
 
 
 def _renew_head(model: "PreTrainedModel", told: Mapping[str, Any]) -> None:
@@ -101,47 +131,59 @@ def _attention(settings: Settings) -> str | None:
     return "eager" if settings.precision == "bfloat16" and not torch.cuda.is_available() else None
 
 
-def _prepared(model: "PreTrainedModel", settings: Settings) -> Any:  # noqa: ANN401
-    prefix = model.base_model_prefix + "."
+def _prepared(model: "PreTrainedModel", poolers: tuple[str, ...], settings: Settings) -> Built:
+    prefix, fresh = model.base_model_prefix + ".", tuple(f"{name}." for name in poolers)
+    heads = {name: part for name, part in model.named_parameters() if not name.startswith(prefix)}
+    heads |= {name: part for name, part in model.named_parameters() if name.startswith(fresh)}
     wanted = _wanted(model, prefix, settings)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = not name.startswith(prefix) or wanted is None or name.startswith(wanted)
-        if settings.method == "bitfit" and name.endswith(".bias"):
-            parameter.requires_grad = True
+    body = [(name, part) for name, part in model.named_parameters() if name not in heads]
+    for name, parameter in body:
+        parameter.requires_grad = name.startswith(wanted) or (settings.method == "bitfit" and name.endswith(".bias"))
+    if settings.method == "bitfit" and not any(part.requires_grad for _, part in body):
+        raise SpecError(
+            f"--method bitfit must have biases to train, but the body of a {type(model).__name__} has none; "
+            f"take --method lora"
+        )
+    size = sum(part.numel() for part in heads.values())
     if not settings.adapts:
-        return model
+        return Built(model, size)
     from peft import LoraConfig, TaskType, get_peft_model  # noqa: PLC0415
 
-    heads = [name for name, _ in model.named_children() if name != model.base_model_prefix]
+    saved = [name for name, part in model.named_children() if name != model.base_model_prefix and _own(part)]
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=settings.rank,
         lora_alpha=round(ALPHA * settings.rank),
-        target_modules=_targets(model, prefix, settings.modules),
-        modules_to_save=[head for head in heads if any(True for _ in model.get_submodule(head).parameters())],
+        target_modules=_targets(model, (prefix, fresh), settings.modules),
+        modules_to_save=[*saved, *poolers],
     )
     with quiet():
-        return get_peft_model(model, config)
+        return Built(get_peft_model(model, config), size)
 
 
-def _wanted(model: nn.Module, prefix: str, settings: Settings) -> tuple[str, ...] | None:
-    """Beginnings of the names of the body's parameters that are trained whole; None for all."""
+def _wanted(model: nn.Module, prefix: str, settings: Settings) -> tuple[str, ...]:
+    """Beginnings of the names of the body's parameters that are trained whole."""
     if settings.method == "full":
-        return None
+        return (prefix,)
     if settings.method != "last-layers":
         return ()
     stacks = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.ModuleList)]
     name, stack = max(stacks, key=lambda item: len(item[1]), default=("", nn.ModuleList()))
     if settings.layers > len(stack):
         raise SpecError(f"--layers must be at most the model's {len(stack)} layers, got {settings.layers}")
-    last = [f"{name}.{len(stack) - 1 - index}." for index in range(settings.layers)]
-    # what comes after the last layer is behind it, and trained with it
-    body = [child for child, _ in model.get_submodule(prefix[:-1]).named_children()]
-    return (*last, *(f"{prefix}{child}." for child in body if child == "pooler"))
+    last = [f"{name}.{len(stack) - 1 - index}" for index in range(settings.layers)]
+    # what comes after the last layer is trained with it: a last norm, a pooler
+    return tuple(f"{part}." for part in (*last, *behind(model, last[0])))
 
 
-def _targets(model: nn.Module, prefix: str, pattern: str | None) -> list[str]:
-    linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear) and name.startswith(prefix)]
+def _targets(model: nn.Module, within: tuple[str, tuple[str, ...]], pattern: str | None) -> list[str]:
+    """Linear modules of the body, a fresh pooler's left out."""
+    prefix, fresh = within
+    linear = [
+        name
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Linear) and name.startswith(prefix) and not f"{name}.".startswith(fresh)
+    ]
     chosen = [name for name in linear if pattern is None or re.search(pattern, name)]
     if not chosen:
         some = ", ".join(_endings(linear)[:8])

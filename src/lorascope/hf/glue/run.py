@@ -19,7 +19,7 @@ from .identity import checkpoint_digest, checkpoint_name, tokenizer_digest
 from .model import named_base
 from .settings import Settings, base_name, check_settings
 from .tasks import Task, task_named
-from .train import Trained, train
+from .train import Trained, on_cpu, train
 
 __all__ = ["SUITE", "Run", "run_task"]
 
@@ -40,6 +40,7 @@ class Run:
         trained: parameters, steps and seconds.
         base: what the saved model or adapter is compared with: the checkpoint, or the random body's folder.
         adapter: whether an adapter was saved, rather than a model.
+        main: whether this process is the one of several that saved it.
     """
 
     metrics: dict[str, float]
@@ -48,6 +49,7 @@ class Run:
     trained: Trained
     base: str
     adapter: bool
+    main: bool
 
 
 def run_task(
@@ -86,7 +88,7 @@ def run_task(
     spec = _spec(chosen, rows, base, settings)
     from accelerate import PartialState  # noqa: PLC0415
 
-    state = PartialState(cpu=device == "cpu")
+    state = PartialState(cpu=on_cpu(device))
     with state.main_process_first():
         work = open_work(out, spec, inputs=[base.folder], alone=state.is_main_process)
     body = work.folder / _BODY
@@ -96,7 +98,7 @@ def run_task(
                 *(base, chosen, rows, settings, work.folder / "steps"),
                 device=device,
                 save_body=body if state.is_main_process else None,
-                progress=progress,
+                progress=progress if state.is_main_process else None,
             )
         except LorascopeError:
             if state.is_main_process and last_checkpoint(work.folder / "steps") is None:  # nothing to go on from
@@ -108,7 +110,8 @@ def run_task(
             publish(work, ready, out)
     state.wait_for_everyone()
     compared = str(out / _BODY) if settings.init == "random" else model
-    return Run(found.metrics, chosen.metric, (len(rows.train), len(rows.dev)), found, compared, settings.adapts)
+    counts = len(rows.train), len(rows.dev)
+    return Run(found.metrics, chosen.metric, counts, found, compared, settings.adapts, state.is_main_process)
 
 
 def _spec(task: Task, rows: Data, base: Base, settings: Settings) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ...errors import SpecError
-from ..adapter_files import PREFIX
 from ..quiet import quiet
 from .base import Base
 from .checkpoints import last_checkpoint
@@ -19,6 +18,7 @@ from .data import Data
 from .encode import by_length, encode
 from .model import build, trainable
 from .order import batched_order
+from .probe import uses_all
 from .randomness import own_randomness
 from .score import predictions, score
 from .settings import Settings
@@ -27,7 +27,7 @@ from .tasks import Task
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
 
-__all__ = ["Trained", "train"]
+__all__ = ["Trained", "on_cpu", "train"]
 
 Progress = Callable[[float, str], None]
 WARMUP = 0.06  # of the steps
@@ -41,7 +41,7 @@ class Trained:
         model: of transformers, or of PEFT for adapters; on the device it was trained on.
         metrics: of the development rows, and of what else is held out, in float32.
         parameters: entries of what was trained, head and all.
-        head: entries of the head.
+        head: entries of the head, a pooler that the checkpoint does not have included.
         steps: that were made.
         best: the step whose weights these are.
         seconds: of this process, evaluation included.
@@ -86,11 +86,12 @@ def train(
     """
     started = perf_counter()
     with own_randomness(settings.seed), quiet():
-        model = build(base, task, settings, save_body)
+        built = build(base, task, settings, save_body)
+        model = built.model
         left = last_checkpoint(folder)
         # what had stopped early has all its steps behind it
         steps = left.step if left is not None and left.stopped else settings.steps
-        arguments = _arguments(settings, folder, device, steps)
+        arguments = _arguments(model, settings, folder, device, steps)
         generator = torch.Generator().manual_seed(settings.seed)
         drawn = torch.randperm(len(data.train), generator=generator).tolist()[: settings.batch * settings.steps]
         rows = encode(data.train.take(drawn), task, base.tokenizer, settings.length)
@@ -102,8 +103,8 @@ def train(
         metrics = _scores(model, base, task, data, settings)
     state = trainer.state
     best = int(state.best_global_step or state.global_step) if settings.patience else int(state.global_step)
-    head = _head_size(model, settings)
-    return Trained(model, metrics, trainable(model), head, int(state.global_step), best, perf_counter() - started)
+    seconds = perf_counter() - started
+    return Trained(model, metrics, trainable(model), built.head, int(state.global_step), best, seconds)
 
 
 def _scores(model: Any, base: Base, task: Task, data: Data, settings: Settings) -> dict[str, float]:  # noqa: ANN401
@@ -118,18 +119,13 @@ def _scores(model: Any, base: Base, task: Task, data: Data, settings: Settings) 
         }
 
 
-def _head_size(model: Any, settings: Settings) -> int:  # noqa: ANN401
-    """Entries of what is trained outside the body."""
-    inner = model.get_base_model() if settings.adapts else model
-    body = f"{inner.base_model_prefix}."
-    return sum(
-        part.numel()
-        for name, part in model.named_parameters()
-        if part.requires_grad and not name.removeprefix(PREFIX).startswith(body)
-    )
-
-
-def _arguments(settings: Settings, folder: Path, device: str | None, steps: int) -> "TrainingArguments":
+def _arguments(
+    model: Any,  # noqa: ANN401
+    settings: Settings,
+    folder: Path,
+    device: str | None,
+    steps: int,
+) -> "TrainingArguments":
     from transformers import TrainingArguments  # noqa: PLC0415
 
     early = settings.patience > 0
@@ -150,7 +146,7 @@ def _arguments(settings: Settings, folder: Path, device: str | None, steps: int)
         lr_scheduler_type="linear",
         seed=settings.seed,
         bf16=settings.precision == "bfloat16",
-        use_cpu=device == "cpu" or not torch.cuda.is_available(),
+        use_cpu=on_cpu(device),
         # the rows lie in the order in which they are to come
         train_sampling_strategy="sequential",
         eval_strategy="steps" if early else "no",
@@ -168,13 +164,28 @@ def _arguments(settings: Settings, folder: Path, device: str | None, steps: int)
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         label_names=["labels"],
+        # every device's loss is the mean over its rows, of which all have as many: the gradient is the mean of theirs
+        average_tokens_across_devices=False,
+        ddp_find_unused_parameters=not uses_all(model) if _processes() > 1 else None,
     )
+
+
+def on_cpu(device: str | None) -> bool:
+    """Whether the CPU does the work; accelerate does not see processes beside this one there unless it is told so.
+
+    Args:
+        device: ``"cpu"``, or None for whatever there is.
+    """
+    return device == "cpu" or not torch.cuda.is_available()
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _devices(device: str | None) -> int:
     """That share a batch: processes of ``accelerate launch``, or GPUs of this one process."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    return processes if processes > 1 or device == "cpu" else max(torch.cuda.device_count(), 1)
+    return _processes() if _processes() > 1 or device == "cpu" else max(torch.cuda.device_count(), 1)
 
 
 def _trainer(
