@@ -3,8 +3,15 @@
 import pytest
 
 from figures.rows import failed, row, spec, table
+from figures.rows import glue as glue_rows
 from lorascope.errors import SpecError
 from lorascope.figures.extent import extent
+from lorascope.figures.glue import glue
+from lorascope.figures.glue_prediction import glue_prediction
+
+
+def words(picture):
+    return " ".join(" ".join(text.get_text().split()) for text in picture.figure.texts)
 
 
 def test_the_largest_scale_alone():
@@ -55,3 +62,15 @@ def test_failures_are_counted():
 def test_no_records():
     with pytest.raises(SpecError, match="records of its suite fnn, got none; run: lorascope run fnn"):
         extent(table([]), "fnn")
+
+
+@pytest.mark.parametrize("changes", [{"checkpoint": "other"}, {"steps": 7}, {"search_share": 0.5}])
+@pytest.mark.parametrize("draw", [glue, glue_prediction])
+def test_two_checkpoints_or_settings_are_never_one_line(draw, changes):
+    rows = list(glue_rows())
+    shared = {"measure": "glue", "task": "sst2", "checkpoint": "tiny", "ranks": [0, 2, 8], "model": "transformer"}
+    other = spec(6, 6, "pretrained", method="full", **(shared | changes))
+    alone, both = (draw(table(some)) for some in (rows, rows + row("glue", other, dev_score=0.1)))
+    assert both.points == alone.points
+    assert "1 run of another checkpoint or of other settings left out." in words(both)
+    assert "left out" not in words(alone)

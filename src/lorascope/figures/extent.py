@@ -1,7 +1,7 @@
 """The records of one suite at its largest scale: what a figure is drawn from."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ class Extent:
         steps: of gradient methods, each number that occurs; empty where there are none.
         failed: how many measurements have no metrics.
         superseded: how many were left out, for another cell has the same with more steps or inputs.
+        apart: how many were left out, for they are no repetitions of the others.
     """
 
     suite: str
@@ -40,6 +41,7 @@ class Extent:
     steps: tuple[int, ...]
     failed: int
     superseded: int
+    apart: int = 0
 
     def title(self) -> str:
         """For instance ``smoke scale: 3 seeds, 1,000 steps``."""
@@ -49,12 +51,15 @@ class Extent:
         return f"{self.scale} scale: {', '.join(parts)}"
 
 
-def extent(table: pl.DataFrame, suite: str) -> Extent:
+def extent(
+    table: pl.DataFrame, suite: str, alike: Callable[[Sequence[Measurement]], list[Measurement]] = list
+) -> Extent:
     """A suite's measurements at the largest scale that has some.
 
     Args:
         table: from ``records.read``.
         suite: its name.
+        alike: which of them may share a figure; default: all.
 
     Raises:
         SpecError: no records of the suite.
@@ -65,7 +70,8 @@ def extent(table: pl.DataFrame, suite: str) -> Extent:
     if not every:
         raise SpecError(f"a figure needs records of its suite {suite}, got none; run: lorascope run {suite}")
     scale = max({str(one.spec.get("scale", "")) for one in every}, key=_size)
-    chosen = [one for one in every if str(one.spec.get("scale", "")) == scale]
+    whole = [one for one in every if str(one.spec.get("scale", "")) == scale]
+    chosen = alike(whole)
     kept = _largest(chosen)
     kept.sort(key=_order)
     return Extent(
@@ -76,6 +82,7 @@ def extent(table: pl.DataFrame, suite: str) -> Extent:
         tuple(sorted({int(one.spec["steps"]) for one in kept if "steps" in one.spec})),
         sum(not one.metrics for one in kept),
         len(chosen) - len(kept),
+        len(whole) - len(chosen),
     )
 
 

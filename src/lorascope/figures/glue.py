@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from ..records import Measurement
+from ..records import Measurement, alike
 from .extent import Extent, extent
 from .panels import Picture, draw, panels_of
 from .places import rank
@@ -44,7 +44,7 @@ def glue(table: pl.DataFrame) -> Picture:
     Raises:
         SpecError: no records of the suite ``glue``.
     """
-    source = extent(table, "glue")
+    source = extent(table, "glue", alike)
     points = list(_along(source, gather(source, "dev_score", _place)))
     panels = [replace(panel, metric="dev_score", share=_share(panel.points)) for panel in panels_of(points, y=SCORE)]
     panels.sort(key=lambda panel: panel.title)

@@ -5,7 +5,7 @@ import math
 import polars as pl
 
 from ..errors import SpecError
-from ..records import KEPT, LEAST_GAIN, Prediction, predictions
+from ..records import KEPT, LEAST_GAIN, Prediction, alike, predictions
 from .axes import Panel
 from .extent import extent
 from .glue import NAMES
@@ -36,7 +36,7 @@ def glue_prediction(table: pl.DataFrame) -> Picture:
     Raises:
         SpecError: no records of the suite ``glue``, or no full fine-tune among them that gains.
     """
-    source = extent(table, "glue")
+    source = extent(table, "glue", alike)
     told = predictions(source.found)
     if not any(one.tells for one in told):
         raise SpecError(

@@ -159,6 +159,8 @@ def _caption(source: Extent, panels: Sequence[Panel], notes: Sequence[str]) -> s
         said.append(f"{_counted(source.failed, 'run')} failed; a point without any is a gap.")
     if source.superseded:
         said.append(f"{_counted(source.superseded, 'run')} of fewer steps or inputs left out.")
+    if source.apart:
+        said.append(f"{_counted(source.apart, 'run')} of another checkpoint or of other settings left out.")
     return " ".join(said)
 
 

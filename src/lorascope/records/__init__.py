@@ -1,5 +1,6 @@
 """The result table: rows in, Parquet part files, one frame out; torch is not needed."""
 
+from .alike import alike
 from .cells import canonical_json, cell_name, cell_seed
 from .check import checked
 from .comparison import Change, Comparison, compare
@@ -27,6 +28,7 @@ __all__ = [
     "Provenance",
     "Row",
     "Spread",
+    "alike",
     "canonical_json",
     "cell_name",
     "cell_seed",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from .alike import alike
 from .medians import Measurement
 
 __all__ = ["KEPT", "LEAST_GAIN", "Prediction", "predictions"]
@@ -76,11 +77,11 @@ def predictions(found: Sequence[Measurement]) -> list[Prediction]:
     """One for each task that has a full fine-tune, by name.
 
     Args:
-        found: measurements of the suite ``glue``, of one scale and checkpoint.
+        found: measurements of the suite ``glue``, of one scale; those that :func:`alike` leaves out do not count.
 
-    Cost O(measurements).
+    Cost O(measurements log measurements).
     """
-    pretrained = [one for one in found if one.spec.get("init") == "pretrained" and one.metrics]
+    pretrained = [one for one in alike(found) if one.spec.get("init") == "pretrained" and one.metrics]
     made: list[Prediction] = []
     for task in sorted({str(one.spec["task"]) for one in pretrained}):
         mine = [one for one in pretrained if one.spec["task"] == task]
