@@ -265,7 +265,7 @@ def test_a_mistake_is_one_line_and_loads_no_torch(arguments, part, tmp_path):
 def test_a_mistake_about_the_suite(quick, tmp_path):
     done = command(quick, "--results", tmp_path / "results", "--only", "0123")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "only must be a cell of the suite quick" in done.stderr
+    assert "--only must be a cell of the suite quick" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -167,7 +167,8 @@ def test_an_interruption_does_not_wait_for_cells(tmp_path):
     ("arguments", "part"),
     [
         ({"scale": "paper"}, "scale must be one of smoke"),
-        ({"only": "0123"}, f"which has 10 ({NAMES[0]}, "),
+        ({"only": "0123"}, f"--only must be a cell of the suite quick at the scale smoke, which has 10 ({NAMES[0]}, "),
+        ({"only": "0123"}, f"{NAMES[4]}, ...), got '0123'"),
         ({"workers": -1}, "workers must be an integer of at least 0, got -1"),
         ({"device": "abacus"}, "device must be cpu, cuda or cuda:NUMBER, got 'abacus'"),
         ({"device": "meta"}, "device must be cpu, cuda or cuda:NUMBER, got 'meta'"),
@@ -179,6 +180,12 @@ def test_wrong_input_is_found_before_any_work(tmp_path, arguments, part):
         run(SUITE, **({"scale": "smoke", "results": tmp_path / "new"} | arguments))
     assert part in str(caught.value)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_wrong_cell_of_a_few_is_told_all_of_them(tmp_path):
+    few = parse_suite(QUICK | {"methods": ["paper"]}, "quick")
+    with pytest.raises(SpecError, match=r"which has 5 \((\w+, ){4}\w+\), got '0123'"):
+        run(few, "smoke", tmp_path / "new", only="0123")
 
 
 def test_workers_and_an_executor_together(tmp_path):

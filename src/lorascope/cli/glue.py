@@ -45,7 +45,9 @@ def glue(
     ] = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Rows a step, over all devices together.")] = 32,
     length: Annotated[int, typer.Option(metavar="N", help="Tokens of a row at most.")] = 128,
-    dropout: Annotated[float, typer.Option(metavar="P", help="In the body, while it is trained.")] = 0.0,
+    dropout: Annotated[
+        float, typer.Option(metavar="P", help="Wherever the model has some, while it is trained.")
+    ] = 0.0,
     weight_decay: Annotated[float, typer.Option(metavar="X", help="Of AdamW.")] = 0.01,
     every: Annotated[
         int, typer.Option(metavar="N", help="Steps between looks at the development rows, and between checkpoints.")

@@ -165,10 +165,10 @@ def _wanted(suite: Suite | TaskSuite, scale: ScaleName, specs: Mapping[str, Spec
     if only is None:
         return list(specs)
     if only not in specs:
-        some = ", ".join(list(specs)[:5])
+        some = ", ".join([*list(specs)[:5], *(["..."] if len(specs) > 5 else [])])
         raise SpecError(
-            f"only must be a cell of the suite {suite.name} at the scale {scale}, which has {len(specs)} ({some}, "
-            f"...), got {only!r}; the column 'cell' of the records has their names"
+            f"--only must be a cell of the suite {suite.name} at the scale {scale}, which has {len(specs)} ({some}), "
+            f"got {only!r}; the column 'cell' of the records has their names"
         )
     return [only]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import CheckpointError, SpecError
 from .pairs import Models
@@ -15,7 +15,7 @@ from .reading import reading
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["has_tokenizer", "read_texts", "texts_for"]
+__all__ = ["has_tokenizer", "positions", "read_texts", "texts_for"]
 
 LENGTH = 512
 """Tokens a text at most."""
@@ -96,7 +96,8 @@ def texts_for(models: Models, file: Path, batch: int = BATCH) -> list[dict[str, 
     if model.main_input_name != "input_ids":
         raise CheckpointError(f"texts are read as tokens, but a {type(model).__name__} takes {model.main_input_name}; "
                               f"leave them out")  # fmt: skip
-    batches = read_texts(file, [models.tuned.folder, models.base.folder], batch, min(LENGTH, _positions(model)))
+    length = min(LENGTH, positions(model) or LENGTH)
+    batches = read_texts(file, [models.tuned.folder, models.base.folder], batch, length)
     known = _vocabulary(models)
     largest = max(int(made["input_ids"].max()) for made in batches)
     if largest >= known:
@@ -113,15 +114,20 @@ def texts_for(models: Models, file: Path, batch: int = BATCH) -> list[dict[str, 
     return batches
 
 
-def _positions(model: "PreTrainedModel") -> int:
-    """Tokens that the model has positions for."""
+def positions(model: "PreTrainedModel") -> int | None:
+    """Tokens that the model has positions for; None where it does not say.
+
+    Args:
+        model: its weights may be on the device meta.
+    """
     told = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    most = told if isinstance(told, int) and told > 0 else LENGTH
+    known = [told] if isinstance(told, int) and told > 0 else []
     for name, module in model.named_modules():
+        padding, table = getattr(module, "padding_idx", None), getattr(module, "weight", None)
         # RoBERTa and its like number positions from behind the padding's row
-        if isinstance(module, nn.Embedding) and "position" in name and module.padding_idx is not None:
-            most = min(most, module.num_embeddings - module.padding_idx - 1)
-    return most
+        if "position" in name and isinstance(padding, int) and isinstance(table, Tensor):
+            known.append(len(table) - padding - 1)
+    return min(known, default=None)
 
 
 def _vocabulary(models: Models) -> int:

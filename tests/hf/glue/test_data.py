@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 
 from hf import tiny
 from hf.glue import made
 from lorascope.errors import CheckpointError, SpecError
 from lorascope.hf.glue import load_data, read_split, task_named
 from lorascope.hf.glue.base import open_base
+from lorascope.hf.glue.order import batched_order
 from lorascope.hf.glue.search import held_out
 
 pytestmark = pytest.mark.hf
@@ -203,3 +206,56 @@ def test_a_model_without_a_tokenizer(tmp_path):
         (tmp_path / name).unlink()
     with pytest.raises(CheckpointError, match="must have its tokenizer, found none in"):
         open_base(str(tmp_path), 16)
+
+
+@pytest.mark.parametrize("kind", ["Bert", "Roberta", "MPNet", "IBert", "RobertaPreLayerNorm", "Electra"])
+def test_rows_are_as_long_as_the_model_has_positions(tmp_path, kind):
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = getattr(transformers, f"{kind}Config")(
+        **sizes, vocab_size=28, max_position_embeddings=20, pad_token_id=0, type_vocab_size=2
+    )
+    model = getattr(transformers, f"{kind}Model")(config).eval()
+    model.save_pretrained(tmp_path)
+    made.tokenizer().save_pretrained(tmp_path)
+
+    def fits(length):
+        with torch.no_grad():
+            model(input_ids=torch.full((1, length), 5))
+
+    most = {"Bert": 20, "Electra": 20, "MPNet": 18}.get(kind, 19)
+    open_base(str(tmp_path), most)
+    fits(most)
+    with pytest.raises((IndexError, RuntimeError)):
+        fits(most + 1)
+    with pytest.raises(SpecError, match=f"--length must be at most the {most} positions of .*, got {most + 1}"):
+        open_base(str(tmp_path), most + 1)
+
+
+def test_positions_that_are_counted_from_no_padding_token(tmp_path):
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    for kind in ("Bert", "Roberta"):
+        folder = tmp_path / kind
+        config = getattr(transformers, f"{kind}Config")(**sizes, vocab_size=28, pad_token_id=0, type_vocab_size=2)
+        getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
+        made.tokenizer().save_pretrained(folder)
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "pad_token_id": None}))
+    assert open_base(str(tmp_path / "Bert"), 16).config.pad_token_id is None
+    with pytest.raises(CheckpointError, match=r'got "pad_token_id": null; write the tokenizer\'s, 0, there'):
+        open_base(str(tmp_path / "Roberta"), 16)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_choice_of_rates_takes_a_row_to_learn_from_and_one_to_judge_by(tmp_path, count):
+    rows = load_data(task_named("rte"), made.task(tmp_path, "rte", made.two_way, train=count))
+    if count > 1:
+        inner = held_out(rows, 500)
+        assert (len(inner.train), len(inner.dev)) == (count - 1, 1)
+        return
+    with pytest.raises(SpecError, match=r"to choose among learning rates takes 2 training rows, .* got 1; add rows"):
+        held_out(rows, 500)
+
+
+def test_no_rows_make_no_order():
+    with pytest.raises(SpecError, match="training takes at least 1 row, got none"):
+        batched_order([], 2, 1, torch.Generator().manual_seed(0))

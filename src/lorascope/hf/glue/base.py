@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import nn
+
 from ...errors import CheckpointError, SpecError
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..configuration import configuration
 from ..quiet import quiet
 from ..reading import reading
-from ..texts import has_tokenizer
+from ..texts import has_tokenizer, positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -42,7 +45,7 @@ def open_base(name: str, length: int) -> Base:
         length: tokens a row that will be asked for.
 
     Raises:
-        CheckpointError: no model there, no tokenizer, or one that does not fit.
+        CheckpointError: no model there, no tokenizer, or one that does not fit; no padding token that it counts from.
         SpecError: more tokens than the model has positions.
     """
     checkpoint = open_checkpoint(name)
@@ -57,12 +60,35 @@ def open_base(name: str, length: int) -> Base:
             f"the tokenizer in {folder} does not fit {folder / 'config.json'}: {'; '.join(faults)}; "
             f"save the tokenizer that the model was trained with"
         )
-    positions = getattr(config, "max_position_embeddings", None)
-    # RoBERTa counts its positions from the padding's number plus one
-    offset = config.pad_token_id + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert"} else 0
-    if isinstance(positions, int) and length > positions - offset:
-        raise SpecError(f"--length must be at most the {positions - offset} positions of {name}, got {length}")
+    most = _longest(checkpoint, config, tokenizer)
+    if most is not None and length > most:
+        raise SpecError(f"--length must be at most the {most} positions of {name}, got {length}")
     return Base(name, folder, config, tokenizer)
+
+
+def _longest(checkpoint: Checkpoint, config: "PreTrainedConfig", tokenizer: "PreTrainedTokenizerBase") -> int | None:
+    """Tokens that the model takes, by its own tables.
+
+    Raises:
+        CheckpointError: it counts positions from its padding token, and names none; or no model can be made of it.
+    """
+    from transformers import AutoModelForSequenceClassification  # noqa: PLC0415
+
+    file = checkpoint.folder / "config.json"
+    with reading(file, "an encoder that transformers can classify with"), quiet(), torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    if any(_counts_from_none(part) for part in model.modules()):
+        raise CheckpointError(
+            f"{file} must name the padding token, from which the model counts its positions, "
+            f'got "pad_token_id": null; write the tokenizer\'s, {tokenizer.pad_token_id}, there'
+        )
+    return positions(model)
+
+
+def _counts_from_none(part: nn.Module) -> bool:
+    """Whether it has a table of positions and a place for the padding token, which is empty."""
+    tables = any("position" in name for name, _ in part.named_children())
+    return tables and "padding_idx" in vars(part) and part.padding_idx is None
 
 
 def _encoder(checkpoint: Checkpoint) -> "PreTrainedConfig":

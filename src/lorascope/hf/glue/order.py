@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from ...errors import SpecError
+
 __all__ = ["batched_order"]
 
 POOL = 50  # batches that are sorted by length together
@@ -25,12 +27,17 @@ def batched_order(lengths: Sequence[int], batch: int, steps: int, generator: tor
     Returns:
         ``batch * steps`` row numbers.
 
+    Raises:
+        SpecError: no rows.
+
     Cost O(rows log(batch)) a pass.
 
     >>> order = batched_order([3, 9, 3, 9], 2, 4, torch.Generator().manual_seed(0))
     >>> sorted(sorted(order[start:start + 2]) for start in (0, 2, 4, 6))
     [[0, 2], [0, 2], [1, 3], [1, 3]]
     """
+    if not lengths:
+        raise SpecError("training takes at least 1 row, got none; add rows")
     order: list[int] = []
     while len(order) < batch * steps:
         order += _one_pass(lengths, batch, generator)

@@ -33,6 +33,9 @@ def best_rate(
         rows: of the training rows, held out.
         device: as for training.
 
+    Raises:
+        SpecError: as :func:`held_out`.
+
     Cost: one run a rate, once in a process for the same arguments.
     """
     if len(rates) == 1:
@@ -59,8 +62,16 @@ def held_out(data: Data, rows: int) -> Data:
 
     Args:
         data: a task's rows.
-        rows: to hold out; at most a fifth of the training rows.
+        rows: to hold out; at most a fifth of the training rows, but one.
+
+    Raises:
+        SpecError: no two training rows.
     """
+    if len(data.train) < 2:
+        raise SpecError(
+            f"to choose among learning rates takes 2 training rows, one to learn from and one to judge by, "
+            f"got {len(data.train)}; add rows, or give one rate"
+        )
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0)).tolist()
     size = max(1, min(rows, len(order) // 5))
     return replace(data, train=data.train.take(order[size:]), dev=data.train.take(order[:size]), others={})

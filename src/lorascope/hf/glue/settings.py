@@ -30,7 +30,7 @@ class Settings:
         lr: peak learning rate, reached after 6 % of the steps and then falling linearly to 0; None for the method's.
         batch: rows a step, over all devices together.
         length: tokens of a row at most.
-        dropout: in the body, while it is trained.
+        dropout: wherever the model has some, while it is trained.
         weight_decay: of AdamW.
         seed: of the head, the adapters, a random body, the order of rows and dropout.
         precision: of the products while training; weights, and all scores, are float32.
