@@ -68,6 +68,14 @@ def test_what_follows_from_scale_depth_or_method_is_not_kept_apart():
     assert extra_keys(collect(table(*cells))) == []
 
 
+def test_rows_of_another_digest_are_kept_apart_and_those_of_another_task_are_anyway():
+    named = [("rte", "r"), ("sst2", "s")]
+    for more, keys in (([], ["task"]), ([("rte", "t")], ["rows_digest", "task"])):
+        cells = [rows_of("s", spec("gradient") | {"task": task, "rows_digest": rows}, 1, {"test_mse": 1.0})
+                 for task, rows in named + more]  # fmt: skip
+        assert extra_keys(collect(table(*cells))) == keys
+
+
 def test_medians_are_over_nothing_but_seeds(records):
     runs = collect(read(records))
     checked = 0

@@ -13,8 +13,8 @@ __all__ = ["Run", "collect", "extra_keys"]
 CURVE = "curve_mse@"  # followed by the step
 # told apart by a filter, a line or the x axis; any other key that varies is a panel of its own
 HANDLED = frozenset((
-    "allocation", "frozen_depth", "init", "layers", "method", "pretrain", "rank", "ranks", "rows_digest", "scale",
-    "seed", "start", "target_depth", "tune_bias",
+    "allocation", "frozen_depth", "init", "layers", "method", "pretrain", "rank", "ranks", "scale", "seed",
+    "start", "target_depth", "tune_bias",
 ))  # fmt: skip
 
 
@@ -135,7 +135,9 @@ def extra_keys(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         where = (run.scale, run.method, run.init, run.depths)
         for key, value in _plain(run.spec):
-            if seen.setdefault((*where, key), value) != value:
+            # each task has rows of its own
+            within = str(run.spec.get("task", "")) if key == "rows_digest" else ""
+            if seen.setdefault((*where, key, within), value) != value:
                 found[key] = None
     return sorted(found)
 
