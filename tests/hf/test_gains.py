@@ -37,7 +37,7 @@ def test_a_column_that_hardly_any_text_uses_gets_hardly_anything():
     wanted = wanted + responses @ torch.tensor([1.0, -2.0, 0.0, 0.5, 3.0], dtype=torch.float64)
     responses[:, 2] = 1e-6 * wanted + 1e-6 * responses[:, 2]
     found = ridge_by_folds(responses, wanted, torch.arange(300))
-    assert abs(float(found[2])) < 1e-3
+    assert abs(float(found[2])) < 0.2  # of one size with the others it would get a million
     assert torch.allclose(found[[1, 4]], torch.tensor([-2.0, 3.0], dtype=torch.float64), atol=0.3)
 
 

@@ -19,10 +19,10 @@ __all__ = ["Fitted", "fit_gains", "ridge_by_folds"]
 FOLDS = 5
 STEPS = 2
 """Gauss-Newton steps at most."""
-LEAST = 0.3
-"""Size up to which a column is scaled up, in root mean squares of all columns."""
-BOUND = 1.0
-"""Largest change of a gain in a step: no direction is turned round."""
+LEAST = 0.03
+"""Columns down to this size are scaled up, in root mean squares of all columns."""
+BOUNDS = -1.0, 3.0
+"""Changes of a gain in a step: no direction is turned round or blown up."""
 _SHRINKAGES = tuple(10.0 ** (power / 2) for power in range(-6, 5))
 
 
@@ -52,8 +52,8 @@ def fit_gains(
     What truncation leaves out of the matrices points the same way in the outputs, so it adds up. With the student's
     outputs ``z`` and their gradients ``g`` along a random direction ``u`` of the Fisher metric, gains ``1 + d`` solve
     ``min_d sum (u^T (z' - z) - sum_k d_k g^T b_k a_k^T x)^2 + shrinkage |d|^2`` over the texts: Gauss and Newton's step
-    for the divergence. The shrinkage is chosen on texts left out, and ``|d_k| <= 1``: other texts than these use other
-    directions. A step is taken only where the divergence falls.
+    for the divergence. The shrinkage is chosen on texts left out, and ``-1 <= d_k <= 3``: other texts than these use
+    other directions. A step is taken only where the divergence falls.
 
     Args:
         both: the models; the student changes with the factors.
@@ -73,7 +73,7 @@ def fit_gains(
     for step in range(STEPS):
         responses, wanted, texts = _responses(both, choice, made, means, lambda share, step=step: (
             progress and progress((step + share) / STEPS, "gains of directions")))  # fmt: skip
-        changes = ridge_by_folds(responses, wanted, texts).clamp(-BOUND, BOUND)
+        changes = ridge_by_folds(responses, wanted, texts).clamp(*BOUNDS)
         tried = [
             replace(factors, B=factors.B * (1 + change).float()) if name in both.factors else factors
             for name, factors, change in zip(names, made, changes.split([f.rank for f in made]), strict=True)
