@@ -8,7 +8,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .adapter_files import PREFIX, AdapterFiles, scale_of
 from .slots import Slot
-from .stored import Stored
+from .stored import Stored, same
 
 __all__ = ["check_ties"]
 
@@ -81,15 +81,10 @@ def _factors(adapter: AdapterFiles, name: str) -> tuple[Tensor, ...] | None:
 def _same_value(one: Stored | None, other: Stored | None) -> bool:
     if one is None or other is None:
         return one is other
-    return one is other or _same((one.load(),), (other.load(),))
+    return one is other or same(one.load(), other.load())
 
 
 def _same(one: tuple[Tensor, ...] | None, other: tuple[Tensor, ...] | None) -> bool:
-    """The same entries, whatever their storage types."""
     if one is None or other is None:
         return one is other
-    return all(
-        part.shape == twin.shape
-        and (torch.equal(part, twin) if part.dtype == twin.dtype else torch.equal(part.double(), twin.double()))
-        for part, twin in zip(one, other, strict=True)
-    )
+    return all(same(part, twin) for part, twin in zip(one, other, strict=True))

@@ -124,7 +124,7 @@ def _one(
     if ending == "bias":
         scale = _scale(adapter, module, _factors(adapter, module)[1].shape[0])
         return by_name.get(f"{module}.bias"), Update(stored.shape, stored.dtype, False, 0, _scaled(stored, scale))
-    slot = _target(module, by_name, slots, adapter.config.get("target_parameters") or [])
+    slot = _target(adapter, module, by_name, slots)
     return slot, None if slot is None else _product(adapter, module, embedding or "", slot)
 
 
@@ -144,18 +144,20 @@ def _scale(adapter: AdapterFiles, module: str, rank: int) -> float:
     return scale_of(adapter.config, module.replace(".base_layer", ""), rank)
 
 
-def _target(module: str, by_name: dict[str, Slot], slots: Sequence[Slot], parameters: Sequence[str]) -> Slot | None:
+def _by_parameter(adapter: AdapterFiles, slot: Slot) -> bool:
+    """Whether the configuration asks for a parameter by its own name, or by its end, rather than for its module."""
+    asked: Sequence[str] = adapter.config.get("target_parameters") or ()
+    return any(f".{slot.name}".endswith(f".{name}") for name in asked)
+
+
+def _target(adapter: AdapterFiles, module: str, by_name: dict[str, Slot], slots: Sequence[Slot]) -> Slot | None:
     """The matrix that a module's factors change; for stacked experts, which of them the nesting means."""
     plain = by_name.get(f"{module}.weight")
     if plain is not None:
         return plain
     depth = module.count(".base_layer")
     owner = module.replace(".base_layer", "")
-    experts = [
-        slot
-        for slot in slots
-        if slot.module == owner and any(f".{slot.name}".endswith(f".{wanted}") for wanted in parameters)
-    ]
+    experts = [slot for slot in slots if slot.module == owner and _by_parameter(adapter, slot)]
     # the module's first parameter is wrapped first, so it lies deepest
     return experts[len(experts) - 1 - depth] if depth < len(experts) else None
 
@@ -175,8 +177,7 @@ def _product(adapter: AdapterFiles, module: str, embedding: str, slot: Slot) -> 
         )
     shape = left.shape[0], right.shape[1]
     rank = right.shape[0] // experts
-    asked = adapter.config.get("target_parameters") or []
-    target = slot.name if any(f".{slot.name}".endswith(f".{name}") for name in asked) else module
+    target = slot.name if _by_parameter(adapter, slot) else module
     scale = _scale(adapter, target, rank)
 
     def load() -> Tensor:

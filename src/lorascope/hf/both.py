@@ -72,7 +72,7 @@ class Both:
             with torch.no_grad():
                 wanted, hidden = read(self.teacher, instead)
         got, got_hidden = read(self.student, self.batches[index] if instead is None else instead)
-        if wanted.logits and wanted.value.shape[-1] > 1:
+        if wanted.distribution:
             divergence = mean_kl(wanted.rows, got.rows)
         else:
             divergence = 0.5 * (got.rows - wanted.rows).square().sum(-1).mean()
@@ -84,8 +84,7 @@ class Both:
     @property
     def measure(self) -> str:
         """What ``divergence`` is of these models, in words."""
-        output = self.wanted(0)[0]
-        return "KL" if output.logits and output.value.shape[-1] > 1 else "halved squared error"
+        return "KL" if self.wanted(0)[0].distribution else "halved squared error"
 
     def divergence(self) -> float:
         """Mean over all batches, each weighing as many texts as it has."""

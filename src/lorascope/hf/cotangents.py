@@ -32,6 +32,11 @@ class Output:
     logits: bool
 
     @property
+    def distribution(self) -> bool:
+        """Whether each row has a softmax that says something; one output alone has none."""
+        return self.logits and self.value.shape[-1] > 1
+
+    @property
     def rows(self) -> Tensor:
         """The positions that count, (rows, classes)."""
         kept = self.value if self.mask is None else self.value[self.mask]
@@ -96,7 +101,7 @@ def cotangents(output: Output, generator: torch.Generator) -> list[Float[Tensor,
     Source: the true Fisher matrix (Kunstner et al. 2019). Cost O(output), times classes up to eight.
     """
     value, mask = output.value.detach(), output.mask
-    if not output.logits or value.shape[-1] == 1:
+    if not output.distribution:
         directions = [torch.randn(value.shape, generator=generator).to(value)]
     elif value.shape[-1] <= EXACT:
         directions = _roots(value.double().softmax(-1), generator)

@@ -106,14 +106,13 @@ def compare(
         got = outputs(adapted(base, adapter, profile), batches)
     assert before is not None
     assert got is not None
-    # one output alone is no distribution
-    logits = wanted[1] and wanted[0].shape[-1] > 1
+    distribution = wanted[1]
     return Functional(
         described,
-        divergence(wanted[0], got[0]) if logits else None,
-        divergence(wanted[0], before[0]) if logits else None,
+        divergence(wanted[0], got[0]) if distribution else None,
+        divergence(wanted[0], before[0]) if distribution else None,
         float((got[0] - wanted[0]).norm() / wanted[0].norm()),
-        float((got[0].argmax(-1) == wanted[0].argmax(-1)).float().mean()) if logits else None,
+        float((got[0].argmax(-1) == wanted[0].argmax(-1)).float().mean()) if distribution else None,
     )
 
 
@@ -188,9 +187,9 @@ def _tokens(config: "PreTrainedConfig", generator: torch.Generator) -> Tensor:
 
 
 def outputs(model: Callable[..., Any], batches: Sequence[Inputs]) -> tuple[Tensor, bool] | None:
-    """Rows of logits of all batches, or of last hidden states; and whether they are logits. None: neither of them."""
+    """Rows of logits of all batches, or of last hidden states; and whether each is a distribution's. None: neither."""
     rows: list[Tensor] = []
-    logits = False
+    distribution = False
     for batch in batches:
         with torch.no_grad():
             made = run(model, batch)
@@ -199,8 +198,8 @@ def outputs(model: Callable[..., Any], batches: Sequence[Inputs]) -> tuple[Tenso
         except CheckpointError:
             return None
         rows.append(output.rows)
-        logits = output.logits
-    return torch.cat(rows).double(), logits
+        distribution = output.distribution
+    return torch.cat(rows).double(), distribution
 
 
 def mean_kl(wanted: Tensor, got: Tensor) -> Tensor:

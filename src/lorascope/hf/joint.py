@@ -15,7 +15,7 @@ from .memory import lacking
 from .pairs import Models
 from .passes import Inputs
 from .refine import refine
-from .saving import saving
+from .saving import whole
 from .style import Style
 from .work import Where
 from .write import write_files
@@ -81,8 +81,6 @@ def joined(
         shift = None if means[index] is None else shifts.get(pair.module)
         made[index] = replace(settled(pair, factors, None), shift=shift)
         work.save(index, made[index], "joined")
-    unready = note.with_suffix(".part")
-    with saving(work.folder):
+    with whole(note) as unready:
         unready.write_text(told)
-        unready.replace(note)
     return made, told

@@ -16,6 +16,7 @@ from .fitting import check_shapes
 from .naming import Source, recipes
 from .reading import few
 from .slots import Kind, Slot, model_class, skeleton, slots_of
+from .stored import same
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -105,7 +106,7 @@ class Pair:
             return bool(torch.count_nonzero(self.load_change()))
         if self.load_base is None or self.grown:
             return True
-        return not _same(self.load_base(), self.load_tuned())
+        return not same(self.load_base(), self.load_tuned())
 
     def oriented(self, value: Tensor) -> Tensor:
         """A value as stored, turned to (out, in)."""
@@ -190,16 +191,9 @@ def open_models(base: str, tuned: str) -> Models:
             continue
         elif not slot.reason:
             pairs.append(_pair(slot, old, value.shape, value.dtype, value.load))
-        elif old is None or not _same(old.load(), value.load()):
+        elif old is None or not same(old.load(), value.load()):
             left_out.append(LeftOut(slot.name, slot.reason))
     return Models(frozen, target, model, _beside(pairs), left_out)
-
-
-def _same(old: Tensor, new: Tensor) -> bool:
-    """The same values, whatever the storage types."""
-    if old.dtype != new.dtype:
-        old, new = old.double(), new.double()
-    return torch.equal(old, new)
 
 
 def _with_adapter(frozen: Checkpoint, adapter: AdapterFiles) -> Models:

@@ -48,7 +48,7 @@ def recommend_by_texts(
     choice = choose(models, "peft", None, None)
     with quiet():
         told = outputs(load_full(models), batches)
-        if told is None or not told[1] or told[0].shape[-1] == 1:
+        if told is None or not told[1]:
             raise CheckpointError(
                 f"--texts compares distributions, but a {type(models.model).__name__} puts out none; leave it out"
             )

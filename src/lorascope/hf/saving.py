@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import SpecError
 
-__all__ = ["save_tensors", "saving"]
+__all__ = ["save_tensors", "saving", "whole"]
 
 _DISK = re.compile(r"os error|IoError|No space left")
 
@@ -46,6 +46,28 @@ def saving(folder: Path) -> Generator[None]:
     raise SpecError(f"cannot write to {folder} ({reason}); make room there and run it again")
 
 
+@contextmanager
+def whole(path: Path) -> Generator[Path]:
+    """A place to write what is to stand at a path, where it goes once the block has ended well.
+
+    Args:
+        path: where it is to stand.
+
+    Yields:
+        A name beside it, this process's own.
+
+    Raises:
+        SpecError: its folder cannot be written to.
+    """
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with saving(path.parent):
+        try:
+            yield part
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> None:
     """A safetensors file, whole or absent.
 
@@ -57,10 +79,5 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, s
     Raises:
         SpecError: its folder cannot be written to.
     """
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with saving(path.parent):
-        try:
-            save_file(dict(tensors), part, metadata=dict(told))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    with whole(path) as part:
+        save_file(dict(tensors), part, metadata=dict(told))

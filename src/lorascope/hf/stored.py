@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .reading import reading
 
-__all__ = ["Stored", "read_header"]
+__all__ = ["Stored", "read_header", "same"]
 
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -53,6 +53,13 @@ class Stored:
                 f"save the model again, or take another checkpoint of the run"
             )
         return tensor
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """The same shape and values, whatever the storage types."""
+    if one.dtype != other.dtype:
+        one, other = one.double(), other.double()
+    return torch.equal(one, other)
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -139,11 +139,12 @@ def verify(
     if progress is not None:
         progress(0.6, "outputs")
     described = "random inputs" if texts is None else f"{texts.name}"
-    ignored = unread(models, files, written_for(folder))
+    profile = written_for(folder)
+    ignored = unread(models, files, profile)
     if any(fault.startswith(CANNOT) for fault in ignored):
         functional = Functional("not run: PEFT cannot load the adapter")
     else:
-        functional = compare(models, folder, batches, described, written_for(folder))
+        functional = compare(models, folder, batches, described, profile)
     norm = math.hypot(*(row.norm for row in rows))
     error = math.hypot(*(row.residual for row in rows)) / norm if norm else 0.0
     missing = [name for name in (MARK, "README.md") if not (folder / name).is_file()]
